@@ -1,0 +1,1 @@
+"""Who may be used upstream: accounts, their credentials, and how they are kept."""

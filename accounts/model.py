@@ -1,0 +1,128 @@
+"""The nouns of an account: who it is, what it may use, and how a person gets it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NewType, NoReturn, TypeAlias
+
+AccountId = NewType("AccountId", str)
+
+Auth: TypeAlias = Literal["x-api-key", "bearer"]
+"""Which header carries a key: `x-api-key: K` or `Authorization: Bearer K`."""
+
+
+class Secret:
+    """Text that must not be seen. Prints as `Secret(...)`; leaves only through `reveal()`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that builds a header or seals a store."""
+        return self._text
+
+    def masked(self) -> str:
+        """Enough to tell two keys apart, too little to use one: the last four of a long one."""
+        return f"…{self._text[-4:]}" if len(self._text) >= 20 else "…"
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._text))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that a person copied from the provider's page; it is its own token."""
+
+    key: Secret
+
+
+Credential: TypeAlias = ApiKey
+"""What a person gave us. Kept in the vault only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What goes on the wire, and until when (unix seconds; None: until it is refused)."""
+
+    value: Secret
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account of one provider, as it is stored. Its credential is kept beside it, never in it.
+
+    label     the person's own name for it, unique within the provider
+    tier      lower is tried first; None: the provider's tier
+    base_url  where it is served; None: the provider's own address
+    auth      which header carries its key; None: the provider's own way
+    models    the only model ids it serves; empty: whatever its provider serves
+    invalid   why the provider refuses its credential; None while it is good
+    """
+
+    id: AccountId
+    provider: str
+    label: str
+    enabled: bool = True
+    tier: int | None = None
+    base_url: str | None = None
+    auth: Auth | None = None
+    models: tuple[str, ...] = ()
+    invalid: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`provider/label`, for people. Programs use `id`."""
+        return f"{self.provider}/{self.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeySignIn:
+    """Sign in by pasting a key.
+
+    key_page  where a person finds the key; None where we do not know
+    notice    one line a person should read first, such as a limit in the provider's terms
+    """
+
+    key_page: str | None = None
+    notice: str | None = None
+
+
+SignIn: TypeAlias = ApiKeySignIn
+"""A provider's recipe for getting a credential, a plain value."""
+
+
+class Works(StrEnum):
+    """What a provider says of a credential."""
+
+    YES = "ok"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of asking a provider whether a credential works; `detail` is for people."""
+
+    works: Works
+    detail: str = ""

@@ -1,0 +1,1 @@
+"""Nouns and ports that every room may use. Nothing here does anything."""

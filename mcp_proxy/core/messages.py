@@ -1,0 +1,44 @@
+"""One client's request to the Messages API, as it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from mcp_proxy.core.http import Headers
+
+
+class Endpoint(StrEnum):
+    """Which of Anthropic's endpoints is asked; the value is its path."""
+
+    MESSAGES = "/v1/messages"
+    COUNT_TOKENS = "/v1/messages/count_tokens"
+
+
+class Span(NamedTuple):
+    """Bytes start..end of a body: one value of the top-level object."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A parsed request and the bytes it was parsed from.
+
+    body        as the client sent it
+    model       the model asked for, unescaped
+    model_span  where the value of `model` stands in `body`, quotes included
+    stream      whether the client wants events
+    headers     the client's, names in lower case, without what names or authenticates the client to us
+    beta        whether the query held `beta=true`
+    """
+
+    endpoint: Endpoint
+    body: bytes
+    model: str
+    model_span: Span
+    stream: bool
+    headers: Headers
+    beta: bool = False

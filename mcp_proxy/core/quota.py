@@ -1,0 +1,67 @@
+"""What is left of an upstream's limits, and what is closed until when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from mcp_proxy.core.ids import ModelId
+from mcp_proxy.core.time import Instant
+
+
+class Kind(StrEnum):
+    """What running out means.
+
+    ALLOWANCE  a window of an hour or more, worth saving the end of: the soft limit looks at it
+    RATE       minutes or less; it closes, and is soon open again
+    """
+
+    ALLOWANCE = "allowance"
+    RATE = "rate"
+
+
+class Bucket(NamedTuple):
+    """One limit of one account, under a name its provider chooses: "5h", "7d", "rpm"."""
+
+    name: str
+    kind: Kind = Kind.ALLOWANCE
+
+
+ACCOUNT = Bucket("account", Kind.RATE)
+"""Closes the whole account, whatever the model. Every offer draws on it."""
+
+
+def model_bucket(model: ModelId) -> Bucket:
+    """Closes one model of one account. Every offer draws on its own."""
+    return Bucket(f"model:{model}", Kind.RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an upstream says is left of one of its limits.
+
+    left     fraction still free, 0.0 to 1.0; None where the upstream does not say
+    resets   when the window starts over; None where the upstream does not say. Past it, `left` is unknown
+    read_at  when we learnt it; of two readings the later wins, so order of arrival is free
+    """
+
+    bucket: Bucket
+    left: float | None
+    resets: Instant | None
+    read_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A closed bucket.
+
+    until    when it opens again
+    why      for people, one short phrase
+    read_at  when we learnt it; the later reading wins, so a limit can be lifted early
+    """
+
+    bucket: Bucket
+    until: Instant
+    why: str
+    read_at: Instant
