@@ -97,6 +97,14 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """An account with the credential that belongs to it: one document of the store."""
+
+    account: Account
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKeySignIn:
     """Sign in by pasting a key.
 

@@ -1,0 +1,7 @@
+"""Accounts from and to other files. `READERS` is where a new format is added."""
+
+from accounts.transfer.export import EXPORT
+from accounts.transfer.formats import Reader
+
+READERS: tuple[Reader, ...] = (EXPORT,)
+"""Every kind of file that can be imported, asked in this order."""

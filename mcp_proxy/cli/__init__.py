@@ -1,0 +1,1 @@
+"""The `proxy` command: a module a command, heavy imports inside."""

@@ -42,6 +42,7 @@ class Failure:
     retry_at  when the upstream says to come back; None where it does not say (then we back off)
     body      the upstream's own error body, as it came; None where there was none
     headers   the upstream's response headers that may go back with it
+    reached   False only if surely not one byte of the request reached the upstream
     """
 
     blame: Blame
@@ -52,6 +53,7 @@ class Failure:
     retry_at: Instant | None = None
     body: bytes | None = None
     headers: Headers = ()
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,12 @@ class Kind(StrEnum):
 
     ALLOWANCE  a window of an hour or more, worth saving the end of: the soft limit looks at it
     RATE       minutes or less; it closes, and is soon open again
+    ABSENCE    no limit at all: the account does not have the model, for as long as we believe it
     """
 
     ALLOWANCE = "allowance"
     RATE = "rate"
+    ABSENCE = "absence"
 
 
 class Bucket(NamedTuple):
@@ -35,6 +37,11 @@ ACCOUNT = Bucket("account", Kind.RATE)
 def model_bucket(model: ModelId) -> Bucket:
     """Closes one model of one account. Every offer draws on its own."""
     return Bucket(f"model:{model}", Kind.RATE)
+
+
+def absence(model: ModelId) -> Bucket:
+    """Closed while an account is known not to have a model it was thought to offer. Every offer draws on its own."""
+    return Bucket(f"absent:{model}", Kind.ABSENCE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,30 @@
+"""Simulated native providers on loopback, stricter than the real ones, that go wrong on demand."""
+
+from mcp_proxy.sandbox.accounts import Account, Counts, Model, Place, Window
+from mcp_proxy.sandbox.answers import Answer, Raw, Redacted, Text, Thinking, ToolUse, say
+from mcp_proxy.sandbox.box import Sandbox
+from mcp_proxy.sandbox.faults import Fault
+from mcp_proxy.sandbox.hosts import HOSTS, Host
+from mcp_proxy.sandbox.received import Received
+from mcp_proxy.sandbox.strict import Rules
+
+__all__ = [
+    "HOSTS",
+    "Account",
+    "Answer",
+    "Counts",
+    "Fault",
+    "Host",
+    "Model",
+    "Place",
+    "Raw",
+    "Received",
+    "Redacted",
+    "Rules",
+    "Sandbox",
+    "Text",
+    "Thinking",
+    "ToolUse",
+    "Window",
+    "say",
+]

@@ -1,0 +1,1 @@
+"""Where what was learnt of limits and warm conversations outlives the process."""

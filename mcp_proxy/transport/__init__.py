@@ -1,0 +1,1 @@
+"""The way to the upstreams: the HTTP client behind the `Transport` port."""

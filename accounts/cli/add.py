@@ -1,0 +1,237 @@
+"""`proxy accounts add`"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from accounts.cli import verify
+from accounts.cli.checks import checked_base_url, checked_label
+from accounts.cli.errors import Trouble
+from accounts.cli.flags import Exit, Flag, NoInput, Ports, Yes
+from accounts.cli.identity import free_label, fresh_id
+from accounts.cli.ports import ProviderInfo
+from accounts.cli.terminal import StandardTerminal
+from accounts.cli.text import repeatable
+from accounts.model import Account, Auth, Credential, Entry, Works
+from accounts.sign_in import api_key
+
+if TYPE_CHECKING:
+    from accounts.vault.vault import Vault
+
+EXAMPLES = """Examples:
+
+```
+proxy accounts add
+proxy accounts add --provider zai --label work
+proxy accounts add --provider kimi --api-key-stdin < key.txt
+proxy accounts add --provider custom --base-url https://llm.example.com --auth bearer --model glm-4.7
+```"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The account as the command line describes it; None and empty: not said."""
+
+    provider: str
+    label: str | None
+    tier: int | None
+    base_url: str | None
+    auth: Auth | None
+    models: tuple[str, ...]
+
+
+def register(app: App, ports: Ports) -> None:
+    """Add the command."""
+
+    @app.command(help_epilogue=EXAMPLES)
+    def add(
+        *,
+        provider: Annotated[str | None, Parameter(help="Which provider; asked with a menu if not given.")] = None,
+        label: Annotated[str | None, Parameter(help="Your own name for the account; `default` if not given.")] = None,
+        tier: Annotated[
+            int | None,
+            Parameter(validator=Number(gte=0), help="Lower is tried first; the provider's tier if not given."),
+        ] = None,
+        base_url: Annotated[str | None, Parameter(help="Another address than the provider's own.")] = None,
+        auth: Annotated[
+            Auth | None, Parameter(help="Which header carries the key; the provider's way if not given.")
+        ] = None,
+        model: Annotated[
+            list[str] | None,
+            Parameter(consume_multiple=True, negative="", help="The only model ids it serves; all if not given."),
+        ] = None,
+        api_key_stdin: Annotated[Flag, Parameter(help="Read the key from one line of stdin.")] = False,
+        no_browser: Annotated[Flag, Parameter(help="Open no browser where one would be used to sign in.")] = False,
+        no_verify: Annotated[Flag, Parameter(help="Store the key without asking the provider about it.")] = False,
+        yes: Yes = False,
+        no_input: NoInput = False,
+    ) -> int:
+        """Sign in and store an account.
+
+        The key is asked for unseen, or read from stdin; it is never an argument. The provider is asked whether
+        it works, without spending tokens, before it is stored. Adding the same account again (its label, or the
+        same key at the same address) replaces its credential.
+
+        Exit status: 0 stored; 2 usage; 4 the provider refused the key; 6 it could not be reached. Nothing is
+        stored after 4 and 6.
+        """
+        terminal = ports.terminal.asking_unless(no_input)
+        recipe = chosen_provider(provider, ports, terminal)
+        wanted = Wanted(
+            provider=recipe.name,
+            label=None if label is None else checked_label(label),
+            tier=tier,
+            base_url=address(base_url, recipe, terminal),
+            auth=auth,
+            models=tuple(dict.fromkeys(model or ())),
+        )
+        return sign_in(ports, terminal, recipe, wanted, from_stdin=api_key_stdin, check=not no_verify, yes=yes)
+
+
+def sign_in(
+    ports: Ports,
+    terminal: StandardTerminal,
+    recipe: ProviderInfo,
+    wanted: Wanted,
+    *,
+    from_stdin: bool,
+    check: bool,
+    yes: bool,
+) -> int:
+    """Get the credential, have it checked, store it."""
+    vault = ports.open_vault()
+    extra = ports.extra_accounts()
+    _refuse_config_label(wanted, extra)
+    known = vault.entries()  # opened before the key is asked for: a store that is locked away should say so first
+    credential = credential_from(recipe, terminal, from_stdin)
+    same = same_account(wanted, credential, known)
+    if same is not None and same.credential != credential and terminal.interactive:
+        question = f"{same.account.name} is there already. Replace its key?"
+        if not terminal.confirm(question, yes):
+            terminal.show("Nothing stored.")
+            return Exit.FAILED
+    if check:
+        have_checked(ports, terminal, recipe, described(wanted, same, known, extra), credential)
+    account = store(vault, wanted, credential, extra)
+    if wanted.label is None and same is None:
+        terminal.show(f"Called it {account.label!r}; another name: proxy accounts rename {account.name} NEW")
+    verb = "Stored" if same is None else "Replaced the credential of"
+    terminal.show(f"{verb} {account.name} (id {account.id}).")
+    if not account.enabled:
+        terminal.show(f"It is disabled: proxy accounts enable {account.name}")
+    return Exit.OK
+
+
+def chosen_provider(name: str | None, ports: Ports, terminal: StandardTerminal) -> ProviderInfo:
+    """The provider by its name, or by a menu where nothing was said. Raises Trouble."""
+    if name is None:
+        if not terminal.interactive:
+            raise Trouble(f"say which provider: --provider {'|'.join(ports.providers)}", Exit.USAGE)
+        name = terminal.choose(
+            "Provider (number or name): ", [(one.name, one.title) for one in ports.providers.values()]
+        )
+    if name not in ports.providers:
+        near = difflib.get_close_matches(name, ports.providers, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(ports.providers)}"
+        raise Trouble(f"no provider is called {repeatable(name)}; {hint}", Exit.USAGE)
+    return ports.providers[name]
+
+
+def address(base_url: str | None, recipe: ProviderInfo, terminal: StandardTerminal) -> str | None:
+    """Where the account is served, checked; None for the provider's own address. Raises Trouble."""
+    if base_url is None and recipe.needs_base_url:
+        if not terminal.interactive:
+            raise Trouble(f"{recipe.name} needs --base-url URL", Exit.USAGE)
+        base_url = terminal.ask("Address of the endpoint (https://…): ")
+    return None if base_url is None else checked_base_url(base_url)
+
+
+def credential_from(recipe: ProviderInfo, terminal: StandardTerminal, from_stdin: bool) -> Credential:
+    """The credential by the provider's way to sign in. Raises Trouble where nobody can be asked, and BadKey."""
+    if recipe.sign_in.notice is not None:
+        terminal.show(recipe.sign_in.notice)
+    if from_stdin:
+        return api_key.api_key(terminal.read_secret("key"))
+    if not terminal.interactive:
+        raise Trouble("cannot ask for the key here: give it on stdin with --api-key-stdin", Exit.USAGE)
+    return api_key.sign_in(recipe.sign_in, terminal)
+
+
+def same_account(wanted: Wanted, credential: Credential, stored: Sequence[Entry]) -> Entry | None:
+    """The stored account that this one is: of that label, else with the same key at the same address."""
+    ours = [entry for entry in stored if entry.account.provider == wanted.provider]
+    for entry in ours:
+        if entry.account.label == wanted.label:
+            return entry
+    for entry in ours:
+        if entry.credential == credential and entry.account.base_url == wanted.base_url:
+            return entry
+    return None
+
+
+def described(wanted: Wanted, same: Entry | None, stored: Sequence[Entry], extra: Sequence[Account]) -> Account:
+    """The account to store: what was said now, over what was known of it before."""
+    if same is None:
+        taken = [*(entry.account for entry in stored), *extra]
+        return Account(
+            id=fresh_id(taken),
+            provider=wanted.provider,
+            label=wanted.label or free_label(wanted.provider, taken),
+            tier=wanted.tier,
+            base_url=wanted.base_url,
+            auth=wanted.auth,
+            models=wanted.models,
+        )
+    before = same.account
+    return replace(
+        before,
+        label=wanted.label or before.label,
+        tier=before.tier if wanted.tier is None else wanted.tier,
+        base_url=wanted.base_url or before.base_url,
+        auth=wanted.auth or before.auth,
+        models=wanted.models or before.models,
+        invalid=None,
+    )
+
+
+def store(vault: Vault, wanted: Wanted, credential: Credential, extra: Sequence[Account]) -> Account:
+    """Store the account, decided anew on what is stored at that moment. Raises VaultError."""
+    stored: list[Account] = []
+
+    def placed(known: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        same = same_account(wanted, credential, known)
+        entry = Entry(described(wanted, same, known, extra), credential)
+        stored.append(entry.account)
+        if same is None:
+            return (*known, entry)
+        return tuple(entry if one is same else one for one in known)
+
+    vault.edit(placed)
+    return stored[-1]
+
+
+def have_checked(
+    ports: Ports, terminal: StandardTerminal, recipe: ProviderInfo, account: Account, credential: Credential
+) -> None:
+    """Ask the provider whether the credential works. Raises Trouble where it does not say yes."""
+    terminal.show(f"Asking {recipe.title} whether the key works …")
+    verdict = verify.ask(ports, account, credential)
+    detail = f": {verdict.detail}" if verdict.detail else ""
+    if verdict.works is Works.REFUSED:
+        raise Trouble(f"{recipe.title} refused the key{detail}. Nothing was stored", Exit.SIGN_IN)
+    if verdict.works is Works.UNREACHABLE:
+        raise Trouble(
+            f"{recipe.title} could not be reached{detail}. Nothing was stored; --no-verify stores it unasked",
+            Exit.UNREACHABLE,
+        )
+
+
+def _refuse_config_label(wanted: Wanted, extra: Sequence[Account]) -> None:
+    if any((account.provider, account.label) == (wanted.provider, wanted.label) for account in extra):
+        raise Trouble(f"{wanted.provider}/{wanted.label} is set in the config file; choose another label", Exit.USAGE)

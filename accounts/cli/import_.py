@@ -1,0 +1,128 @@
+"""`proxy accounts import`"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from accounts.cli import passphrase
+from accounts.cli.errors import Trouble
+from accounts.cli.flags import Exit, NoInput, PassphraseStdin, Ports
+from accounts.cli.identity import new_id
+from accounts.model import Account, Entry, Secret
+from accounts.transfer import READERS
+from accounts.transfer.formats import NotImportable, Reader, Unseal, reader_for
+from accounts.transfer.merge import Merged, merge
+
+EXAMPLES = """Examples:
+
+```
+proxy accounts import backup.sealed
+proxy accounts import backup.sealed --passphrase-stdin < passphrase.txt
+```"""
+
+SIZE_LIMIT = 64 * 2**20
+ADVICE = "use --passphrase-stdin, or set MCP_PROXY_EXPORT_PASSPHRASE"
+
+
+def register(app: App, ports: Ports) -> None:
+    """Add the command."""
+
+    @app.command(name="import", help_epilogue=EXAMPLES)
+    def import_accounts(
+        file: Annotated[Path, Parameter(help="The file with the accounts.")],
+        /,
+        *,
+        passphrase_stdin: PassphraseStdin = False,
+        no_input: NoInput = False,
+    ) -> int:
+        """Bring accounts from a file into the store.
+
+        The same account (its id, or its provider, label and credential) is replaced; every other one is added,
+        with a new label where its own is in use. The passphrase of an export is asked for, read from stdin, or
+        taken from MCP_PROXY_EXPORT_PASSPHRASE.
+
+        Exit status: 0; 2 where the file cannot be read; 7 where it is damaged; 8 where the passphrase is another.
+        """
+        terminal = ports.terminal.asking_unless(no_input)
+        content = read(file)
+        reader = in_file(file, content)
+
+        def secret() -> Secret:
+            return passphrase.given(terminal, passphrase_stdin, ports.export_passphrase, ADVICE)
+
+        merged = store(ports, reader.read(content, unsealer(file, secret)))
+        added, replaced = len(merged.added), len(merged.replaced)
+        terminal.show(f"Imported {added + replaced} accounts: {added} added, {replaced} replaced.")
+        for name in merged.added:
+            terminal.show(f"  added {name}")
+        for name in merged.replaced:
+            terminal.show(f"  replaced {name}")
+        if reader.plain:
+            terminal.show(f"{file} still shows its credentials to whoever opens it: delete it once you are content.")
+        return Exit.OK
+
+
+def read(file: Path) -> bytes:
+    """The file's content. Raises Trouble."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise Trouble(f"{file} cannot be read: {error.strerror}", Exit.USAGE) from None
+    if len(content) > SIZE_LIMIT:
+        raise Trouble(f"{file} is larger than {SIZE_LIMIT // 2**20} MiB, which is no accounts file", Exit.USAGE)
+    return content
+
+
+def in_file(file: Path, content: bytes) -> Reader:
+    """Who reads this file. Raises Trouble naming the file."""
+    try:
+        return reader_for(content, READERS)
+    except NotImportable as error:
+        raise Trouble(f"{file}: {error}", Exit.USAGE) from None
+
+
+def unsealer(file: Path, passphrase: Callable[[], Secret]) -> Unseal:
+    """Opens our own export; asks for the passphrase only once the file is known to be a whole one."""
+
+    def unseal(content: bytes) -> bytes:
+        from accounts.vault import seal
+        from accounts.vault.errors import VaultError, WrongKey
+
+        try:
+            header = seal.read_header(content, seal.Format.EXPORT)
+            if header.stretch is None:
+                raise Trouble(f"{file} is not sealed with a passphrase", Exit.USAGE)
+            key = seal.stretched(passphrase(), header.stretch)
+            return seal.unseal(content, key, seal.Format.EXPORT)
+        except WrongKey:
+            raise WrongKey(f"the passphrase is not the one that {file} was sealed with") from None
+        except VaultError as error:
+            raise type(error)(f"{file} cannot be opened: {error}") from None
+
+    return unseal
+
+
+def store(ports: Ports, incoming: tuple[Entry, ...]) -> Merged:
+    """Merge the accounts into the store, in one step. Raises VaultError."""
+    outcome: list[Merged] = []
+    taken = labels_by_provider(ports.extra_accounts())
+
+    def decide(stored: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        outcome.append(merge(stored, incoming, new_id, taken))
+        return outcome[-1].entries
+
+    ports.open_vault().edit(decide)
+    return outcome[-1]
+
+
+def labels_by_provider(accounts: Sequence[Account]) -> dict[str, set[str]]:
+    """Which labels are in use."""
+    labels: dict[str, set[str]] = {}
+    for account in accounts:
+        labels.setdefault(account.provider, set()).add(account.label)
+    return labels

@@ -1,0 +1,65 @@
+"""What the commands need of the rest of the program, handed in by whoever builds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from accounts.cli.terminal import StandardTerminal
+from accounts.model import Account, AccountId, Credential, Secret, SignIn, Verdict
+
+if TYPE_CHECKING:
+    from accounts.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderInfo:
+    """A provider as the commands see it.
+
+    base_url        its own address; None where an account must name one
+    needs_base_url  whether an account must name one
+    """
+
+    name: str
+    title: str
+    sign_in: SignIn
+    needs_base_url: bool = False
+    base_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What the server last knew of an account.
+
+    status     ok, soft_limited, rate_limited or unknown
+    limits     the limits in force, a line each
+    last_used  ISO 8601 with its zone; None: never, or not known
+    """
+
+    status: str
+    limits: tuple[str, ...] = ()
+    last_used: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside that the commands use.
+
+    verify             asks the provider whether a credential works; blocks, spends no tokens
+    limits             a snapshot from disk; empty where no server ever ran
+    server_running     whether a server is using the store
+    extra_accounts     accounts that the config file describes: shown, never changed here
+    now                unix seconds
+    export_passphrase  the text of MCP_PROXY_EXPORT_PASSPHRASE; None where it is not set
+    """
+
+    open_vault: Callable[[], Vault]
+    providers: Mapping[str, ProviderInfo]
+    verify: Callable[[Account, Credential], Verdict]
+    limits: Callable[[], Mapping[AccountId, AccountState]]
+    server_running: Callable[[], bool]
+    extra_accounts: Callable[[], tuple[Account, ...]]
+    now: Callable[[], float]
+    terminal: StandardTerminal = field(default_factory=StandardTerminal)
+    export_passphrase: Secret | None = None

@@ -1,0 +1,139 @@
+"""`proxy accounts`: the ports of `accounts.cli`, filled with what this program has. Imported when it is used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from accounts.cli.app import build
+from accounts.cli.ports import AccountState, Ports, ProviderInfo
+from accounts.model import Account, AccountId, Credential, Token, Verdict, Works
+from mcp_proxy.providers import all_providers
+from mcp_proxy.settings import Settings, from_process
+
+if TYPE_CHECKING:
+    from accounts.vault.vault import Vault
+
+VERIFY_SECONDS = 30.0
+
+# What is heavy (the HTTP client, TinyDB, SQLite) is imported by the port that needs it.
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return from_process()
+
+
+def vault() -> Vault:
+    """The account store."""
+    from mcp_proxy.cli.compose import open_vault
+
+    return open_vault(settings())
+
+
+def verify(account: Account, credential: Credential) -> Verdict:
+    """Ask the account's provider whether its credential works; blocks."""
+    import asyncio
+
+    return asyncio.run(_verify(account, credential))
+
+
+async def _verify(account: Account, credential: Credential) -> Verdict:
+    import asyncio
+
+    from mcp_proxy.cli.clock import SystemClock
+    from mcp_proxy.cli.compose import make_catalog
+    from mcp_proxy.core.http import NetworkTrouble
+    from mcp_proxy.transport.client import Client, tls
+
+    catalog = make_catalog(settings())
+    provider, access = catalog.provider(account), catalog.access(account, Token(credential.key))
+    if provider is None or access is None:
+        return Verdict(Works.UNREACHABLE, f"{account.provider}: no such provider, or no address")
+    client = Client(tls())
+    try:
+        async with asyncio.timeout(VERIFY_SECONDS):
+            verdict = await provider.verify(client, access, SystemClock().now())
+    except NetworkTrouble as trouble:
+        return Verdict(Works.UNREACHABLE, str(trouble))
+    except TimeoutError:
+        return Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s")
+    finally:
+        await client.aclose()
+    return Verdict(verdict.works, verdict.detail.replace(credential.key.reveal(), "…"))
+
+
+def limits() -> Mapping[AccountId, AccountState]:
+    """What a server last kept of each account; empty where none ever ran."""
+    from mcp_proxy.cli.clock import SystemClock
+    from mcp_proxy.cli.compose import configured_accounts, make_catalog, make_policy
+    from mcp_proxy.gateway import report
+    from mcp_proxy.gateway.pool import Pool
+    from mcp_proxy.state.sqlite import SqliteStore
+
+    catalog, policy, now = make_catalog(settings()), make_policy(settings()), SystemClock().now()
+    stored = [entry.account for entry in vault().entries()]
+    pool = Pool()
+    seats = (
+        catalog.seat(account, None) for account in [*stored, *(held for held, _ in configured_accounts(settings()))]
+    )
+    pool.replace_all(seat for seat in seats if seat is not None)
+    store = SqliteStore(settings().paths.state_file, read_only=True)
+    try:
+        pool.restore(store.load(now))
+    finally:
+        store.close()
+    return {seat.id: _state(report.account_limits(seat, policy, now)) for seat in pool.seats}
+
+
+def _state(document: Mapping[str, Any]) -> AccountState:
+    lines = dict.fromkeys(
+        f"{limit['limited_by']} until {limit['limited_until']}"
+        for limit in document["limits"].values()
+        if limit["limited_until"] is not None
+    )
+    return AccountState(document["status"], tuple(lines), document["last_used"])
+
+
+def extra_accounts() -> tuple[Account, ...]:
+    """The accounts of the configuration."""
+    from mcp_proxy.cli.compose import configured_accounts
+
+    return tuple(account for account, _ in configured_accounts(settings()))
+
+
+def server_running() -> bool:
+    """Whether a server uses the store."""
+    from mcp_proxy.cli.compose import server_running
+
+    return server_running(settings().paths.accounts_file)
+
+
+def _providers() -> dict[str, ProviderInfo]:
+    return {
+        name: ProviderInfo(
+            name=name,
+            title=provider.title,
+            sign_in=provider.sign_in,
+            needs_base_url=provider.base_url is None,
+            base_url=provider.base_url,
+        )
+        for name, provider in all_providers().items()
+    }
+
+
+app = build(
+    Ports(
+        open_vault=vault,
+        providers=_providers(),
+        verify=verify,
+        limits=limits,
+        server_running=server_running,
+        extra_accounts=extra_accounts,
+        now=lambda: time.time(),  # noqa: TID251 - the root hands out the clock
+        export_passphrase=settings().vault.export_passphrase,
+    )
+)

@@ -1,0 +1,227 @@
+"""The root: settings become adapters, adapters a gateway, the gateway an application that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from filelock import FileLock, Timeout
+
+from accounts.model import Account, AccountId, ApiKey, Credential
+from accounts.vault.keys import KeySources
+from accounts.vault.vault import Vault
+from mcp_proxy.cli.clock import SystemClock, local_now
+from mcp_proxy.cli.exits import Exit, Trouble
+from mcp_proxy.cli.logs import configure
+from mcp_proxy.core.ids import ProviderName
+from mcp_proxy.core.provider import Size
+from mcp_proxy.gateway.catalog import Catalog, Options
+from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.providers import all_providers
+from mcp_proxy.routing.facts import Policy
+from mcp_proxy.server.app import build_app
+from mcp_proxy.server.auth import Cors, Door
+from mcp_proxy.server.serving import Server, listen, make_server
+from mcp_proxy.server.stream import Edge
+from mcp_proxy.settings import Settings
+from mcp_proxy.settings.model import Cors as CorsSettings
+from mcp_proxy.state.sqlite import SqliteStore
+from mcp_proxy.transport.pool import Clients
+
+log = structlog.get_logger("mcp_proxy")
+
+
+class VaultLedger:
+    """The vault as the gateway follows it. Implements `gateway.roster.Ledger`."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def read(self) -> Sequence[tuple[Account, Credential]]:
+        return [(entry.account, entry.credential) for entry in self._vault.entries()]
+
+    def stamp(self) -> object:
+        return self._vault.stamp()
+
+    def mark_invalid(self, account: AccountId, why: str) -> None:
+        self._vault.change(account, lambda held: replace(held, invalid=why))
+
+
+def open_vault(settings: Settings) -> Vault:
+    """The account store of these settings."""
+    vault = settings.vault
+    return Vault(
+        settings.paths.accounts_file,
+        KeySources(key=vault.key, passphrase=vault.passphrase, key_file=settings.paths.vault_key_file),
+    )
+
+
+def configured_accounts(settings: Settings) -> list[tuple[Account, Credential]]:
+    """The accounts that the configuration itself describes: a provider with a key there is one."""
+    return [
+        (
+            Account(
+                id=AccountId(f"config-{name}"),
+                provider=name,
+                label="config",
+                auth=provider.auth,
+                models=provider.models,
+            ),
+            ApiKey(provider.api_key),
+        )
+        for name, provider in settings.providers.items()
+        if provider.api_key is not None
+    ]
+
+
+def make_catalog(settings: Settings) -> Catalog:
+    """Every provider's form, with what the operator set for it."""
+    return Catalog(
+        all_providers(),
+        {
+            ProviderName(name): Options(provider.base_url, provider.urls, provider.tier, sticky=not provider.spread)
+            for name, provider in settings.providers.items()
+        },
+    )
+
+
+def make_policy(settings: Settings) -> Policy:
+    """The operator's routing."""
+    routing = settings.routing
+    return Policy(
+        soft_limit=routing.soft_limit,
+        max_attempts=routing.max_attempts,
+        max_wait=float(routing.max_wait),
+        substitutes=routing.fallback,
+        aliases=routing.aliases,
+        tiers={Size(size): ProviderName(provider) for size, provider in routing.tiers.items()},
+    )
+
+
+def make_gateway(settings: Settings) -> Gateway:
+    """The gateway of these settings, not yet started."""
+    return Gateway(
+        ledger=VaultLedger(open_vault(settings)),
+        fixed=configured_accounts(settings),
+        store=SqliteStore(settings.paths.state_file, say=lambda text: log.warning(text)),
+        catalog=make_catalog(settings),
+        clients=Clients(),
+        policy=make_policy(settings),
+        clock=SystemClock(),
+        rng=random.Random(),  # noqa: S311 - jitter, not a secret
+    )
+
+
+def make_door(settings: Settings) -> Door:
+    """Who may ask."""
+    cors = settings.server.cors
+    return Door(
+        key=settings.server.required_key().reveal().encode(),
+        allowed_hosts=frozenset(host.lower() for host in settings.server.allowed_hosts),
+        cors=_cors(cors) if cors else None,
+    )
+
+
+def _cors(cors: CorsSettings) -> Cors:
+    return Cors(cors.allow_origins, ", ".join(cors.allow_methods), ", ".join(cors.allow_headers), int(cors.max_age))
+
+
+def make_application(settings: Settings, gateway: Gateway) -> Edge:
+    """The ASGI application in front of a gateway."""
+    app = build_app(gateway, make_door(settings), float(settings.server.read_timeout), local_now)
+    return Edge(app, float(settings.server.write_timeout))
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop; the exit code."""
+    configure(settings.log.level, settings.log.format)
+    allow_many_files()
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    host, port = settings.server.host, settings.server.port
+    try:
+        bound = listen(host, port)
+    except OSError as exc:
+        raise Trouble(f"cannot listen on {host} port {port}: {exc.strerror}", Exit.USAGE) from None
+    with bound, announced(settings.paths.accounts_file, port):
+        gateway = make_gateway(settings)
+        await gateway.start()
+        server: Server | None = None
+        try:
+            server = make_server(
+                make_application(settings, gateway), gateway.drain, float(settings.server.idle_timeout)
+            )
+            _greet(settings, gateway, bound.getsockname()[1])
+            await server.serve(sockets=[bound])
+        finally:
+            await gateway.stop()
+    log.info("stopped")
+    return Exit.INTERRUPTED if server.interrupted else Exit.OK
+
+
+def _greet(settings: Settings, gateway: Gateway, port: int) -> None:
+    host = settings.server.host
+    shown = f"[{host}]" if ":" in host else host
+    log.info(
+        "serving",
+        url=f"http://{shown}:{port}",
+        accounts=len(gateway.pool.seats),
+        soft_limit=settings.routing.soft_limit if settings.routing.soft_limit is not None else "off",
+        fallback=settings.routing.fallback,
+    )
+    if not gateway.pool.seats:
+        log.warning("no accounts yet: `proxy accounts add` stores one, and this server takes it up by itself")
+
+
+def allow_many_files() -> None:
+    """Each stream takes two descriptors, and the usual soft limit is 1024."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _marks(accounts_file: Path, port: str) -> Iterator[Path]:
+    yield from accounts_file.parent.glob(f".{accounts_file.name}.server-{port}.lock")
+
+
+@contextlib.contextmanager
+def announced(accounts_file: Path, port: int) -> Iterator[None]:
+    """While this lasts, other processes can see that a server uses the store. A killed one leaves no trace."""
+    try:
+        accounts_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mark = FileLock(accounts_file.parent / f".{accounts_file.name}.server-{port}.lock", mode=0o600)
+        mark.acquire(timeout=0)
+    except (OSError, Timeout):
+        yield  # a folder we cannot write to holds nothing that could be changed under us either
+        return
+    try:
+        yield
+    finally:
+        mark.release()
+
+
+def server_running(accounts_file: Path) -> bool:
+    """Whether a server uses this store now."""
+    for path in _marks(accounts_file, "*"):
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            return True
+    return False

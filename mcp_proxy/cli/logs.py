@@ -1,0 +1,47 @@
+"""One structured line per thing that happened, on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+LEVELS = {"silent": 100, "error": 40, "warn": 30, "info": 20, "debug": 10}
+
+
+def configure(level: str, form: Literal["text", "json"]) -> None:
+    """Set up logging for this process. Colours only on a terminal that wants them."""
+    import os
+
+    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, exception_formatter=_traceback)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=form == "json"),
+            _without_nothing,
+            *([structlog.processors.format_exc_info] if form == "json" else []),
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries tell of single connections, with addresses and texts that are not ours to show.
+    logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "blacksheep.server", "aiohttp"):
+        logging.getLogger(name).propagate = False
+
+
+def _without_nothing(logger: object, method: str, event: Any) -> Any:
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def _traceback(stream: Any, exc_info: Any) -> None:
+    structlog.dev.plain_traceback(stream, exc_info)

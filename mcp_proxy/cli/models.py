@@ -1,0 +1,75 @@
+"""`proxy models`: model ids a client may ask for, and who serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from cyclopts import App
+
+from mcp_proxy.cli.client import Server, server_of
+from mcp_proxy.cli.exits import Exit
+from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json
+from mcp_proxy.settings import from_process
+
+app = App(
+    name="models",
+    help_epilogue="""\
+Examples:
+  proxy models
+  proxy models --json | jq -r '.models[].id'
+
+The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
+
+Exit codes: 0; 4 the key is missing or refused; 6 no server answers.""",
+)
+
+MAX_PAGES = 100
+"""Of a thousand models each; an end for a server whose list has none."""
+
+
+@app.default
+def models(*, json: Json = False, url: Url = None, config: ConfigFile = None, env_file: EnvFile = None) -> int:
+    """List the models of the running server and the accounts that serve each."""
+    server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
+    accounts = server.ask("/account-limits").document().get("accounts", [])
+    found = [
+        {
+            "id": model["id"],
+            "display_name": model.get("display_name", model["id"]),
+            "served_by": served_by(model["id"], accounts),
+            "quota": model.get("quota"),
+        }
+        for model in _listed(server)
+    ]
+    if json:
+        say_json({"models": found})
+        return Exit.OK
+    width = max((len(model["id"]) for model in found), default=0)
+    for model in found:
+        quota = model["quota"] or {}
+        left = quota.get("remaining_fraction")
+        share = "?" if left is None else f"{round(left * 100)}%"
+        say(f"{model['id']:<{width}}  {share:>4}  {', '.join(model['served_by'])}".rstrip())
+    return Exit.OK
+
+
+def served_by(model: str, accounts: list[Mapping[str, Any]]) -> list[str]:
+    """`provider/label` of the accounts whose limits name the model, with or without its provider."""
+    return [
+        f"{account['provider']}/{account['label']}"
+        for account in accounts
+        if {model, f"{account['provider']}/{model}"} & set(account.get("limits", {}))
+    ]
+
+
+def _listed(server: Server) -> Iterator[Mapping[str, Any]]:
+    after: str | None = None
+    for _ in range(MAX_PAGES):
+        page = server.ask("/v1/models?" + urlencode({"limit": 1000, **({"after_id": after} if after else {})}))
+        document = page.document()
+        yield from document.get("data", [])
+        after = document.get("last_id")
+        if not document.get("has_more") or not after:
+            return

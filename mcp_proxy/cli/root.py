@@ -1,0 +1,45 @@
+"""The root of the command line. Names only: a command's module is imported when it is used."""
+
+from __future__ import annotations
+
+from cyclopts import App, Group
+
+SERVE = Group("Serve", sort_key=1)
+ACCOUNTS = Group("Accounts", sort_key=2)
+LOOK = Group("Look at a running server", sort_key=3)
+HELP = Group("Help", sort_key=4)
+
+EPILOGUE = """\
+First steps:
+  proxy demo                                  see it work, without any account
+  proxy accounts add                          store your first account
+  PROXY_API_KEY=choose-a-long-one proxy serve
+
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 nothing matched,
+4 sign-in needed or refused, 5 quota exhausted, 6 unreachable,
+7 store locked or damaged, 8 wrong store key, 130 interrupted."""
+
+
+def version() -> str:
+    """Of the installed distribution."""
+    from importlib.metadata import version
+
+    return version("multi-claude-proxy")
+
+
+app = App(
+    name="proxy",
+    help="One Anthropic Messages API in front of all your accounts.",
+    help_epilogue=EPILOGUE,
+    help_format="plaintext",
+    version=version,
+    group_commands=HELP,
+    suppress_keyboard_interrupt=False,
+)
+app.command("mcp_proxy.cli.serve:app", name="serve", help="Run the server.", group=SERVE)
+app.command("mcp_proxy.cli.demo:app", name="demo", help="Show it at work on simulated providers.", group=SERVE)
+app.command("mcp_proxy.cli.accounts:app", name="accounts", help="Add, list and look after accounts.", group=ACCOUNTS)
+app.command("mcp_proxy.cli.status:app", name="status", help="Health of the running server.", group=LOOK)
+app.command("mcp_proxy.cli.limits:app", name="limits", help="What is left of every account's limits.", group=LOOK)
+app.command("mcp_proxy.cli.models:app", name="models", help="Models a client may ask for, and who serves.", group=LOOK)
+app.command("mcp_proxy.cli.doctor:app", name="doctor", help="Check the installation and the settings.", group=HELP)

@@ -1,0 +1,100 @@
+"""A client's Messages request: read once, sent on as it came but for the model's name.
+
+Wire: docs.anthropic.com/en/api/messages, and the wording of its errors as observed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mcp_proxy.core.failure import Blame, Failure
+from mcp_proxy.core.http import Headers
+from mcp_proxy.core.messages import Ask, Endpoint, Span
+from mcp_proxy.dialects.json_text import BadJson, Member, members, quoted, replace
+
+_BOOLEANS = {b"true": True, b"false": False}
+
+
+def read_ask(endpoint: Endpoint, body: bytes, headers: Headers, beta: bool = False) -> Ask | Failure:
+    """The request, or why it is none (blame REQUEST, 400). Never raises.
+
+    headers  names in lower case, without what names or authenticates the client to us
+    beta     whether the query held `beta=true`
+    """
+    try:
+        parts = members(body)
+    except BadJson as error:
+        return bad_request(str(error))
+    models = [part.value for part in parts if part.key == "model"]
+    streams = [part.value for part in parts if part.key == "stream"]
+    if len(models) > 1 or len(streams) > 1:
+        return bad_request(f"{'model' if len(models) > 1 else 'stream'}: Field given twice")
+    if not models:
+        return bad_request("model: Field required")
+    model = _text(body[slice(*models[0])])
+    if model is None:
+        return bad_request("model: Input should be a valid string")
+    if not model:
+        return bad_request("model: String should have at least 1 character")
+    stream = _BOOLEANS.get(body[slice(*streams[0])]) if streams else False
+    if stream is None:
+        return bad_request("stream: Input should be a valid boolean")
+    return Ask(endpoint, body, model, models[0], stream, headers, beta)
+
+
+def bad_request(message: str) -> Failure:
+    """A request nobody upstream needs to see."""
+    return Failure(Blame.REQUEST, 400, "invalid_request_error", message)
+
+
+def _text(value: bytes) -> str | None:
+    """A JSON string's text; None for any other value, or one that no encoding can hold."""
+    try:
+        return msgspec.json.decode(value, type=str)
+    except msgspec.DecodeError:
+        return None
+
+
+def splice(body: bytes, span: Span, model: str) -> bytes:
+    """`body` with the string at `span` replaced by `model`; the same object where it says so already."""
+    return body if _text(body[slice(*span)]) == model else replace(body, span, quoted(model))
+
+
+def body_for(ask: Ask, model: str, *, keep_safeguards: bool) -> bytes:
+    """The body to send: the client's bytes, with `model` put in and, where wanted, `safeguards` taken out.
+
+    The client's very object where nothing changes.
+    """
+    body = splice(ask.body, ask.model_span, model)
+    return body if keep_safeguards else without_member(body, "safeguards")
+
+
+def without_safeguards(ask: Ask) -> bytes:
+    """The client's body without the top-level `safeguards`; the same object where there is none."""
+    return without_member(ask.body, "safeguards")
+
+
+def without_member(body: bytes, key: str) -> bytes:
+    """A JSON object's bytes without its top-level `key` and one comma; every other byte stays."""
+    # An escaped spelling of a plain name is nothing any client writes, but it costs little to be exact.
+    if quoted(key) not in body and b"\\u" not in body:
+        return body
+    try:
+        parts = members(body)
+    except BadJson:
+        return body
+    kept = body
+    for index in reversed([index for index, part in enumerate(parts) if part.key == key]):
+        kept = _cut(kept, parts[:index], parts[index], body)
+    return kept
+
+
+def _cut(kept: bytes, before: tuple[Member, ...], part: Member, body: bytes) -> bytes:
+    """`kept` (which is `body` up to the end of `part`) without `part`, the comma behind it or the one before."""
+    behind = kept[part.value.end :]
+    stripped = behind.lstrip(b" \t\r\n")
+    if stripped.startswith(b","):
+        return kept[: part.start] + stripped[1:].lstrip(b" \t\r\n")
+    if not before:
+        return kept[: part.start] + behind
+    return kept[: before[-1].value.end] + behind

@@ -1,0 +1,85 @@
+"""Which conversation a request belongs to, read from as little of it as will tell."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from mcp_proxy.core.http import header
+from mcp_proxy.core.messages import Ask
+from mcp_proxy.dialects.json_text import BadJson, loads, members
+
+_LONGEST = 128
+"""Characters of a name that are kept as they are; a longer one is hashed, or 10 000 of them could fill memory."""
+
+_OLD_USER_ID = re.compile(r"_session_([0-9a-zA-Z-]+)$")
+_ONE_HOUR = re.compile(rb'"cache_control"\s*:\s*\{[^{}]*"ttl"\s*:\s*"1h"')
+
+
+def session(ask: Ask) -> str:
+    """What the requests of one session have in common; never empty, never raises.
+
+    In this order: `x-claude-code-session-id`, `x-session-id`, the session in `metadata.user_id` (all of it where
+    it names none), else a hash of the system prompt and the first user text.
+    """
+    for name in ("x-claude-code-session-id", "x-session-id"):
+        if given := (header(ask.headers, name) or "").strip():
+            return _short(given)
+    parts = _values(ask.body, ("metadata", "system", "messages"))
+    metadata = loads(parts.get("metadata", b""))
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if isinstance(user_id, str) and user_id:
+        return _short(_session_in(user_id))
+    said = plain_text(loads(parts.get("system", b""))), first_text(loads(parts.get("messages", b"")))
+    return hashlib.blake2b("\0".join(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def agent(ask: Ask) -> str:
+    """The subagent's id; empty for the main thread."""
+    return _short((header(ask.headers, "x-claude-code-agent-id") or "").strip())
+
+
+def cache_ttl_1h(ask: Ask) -> bool:
+    """Whether a `cache_control` asks for an hour."""
+    return b'"1h"' in ask.body and _ONE_HOUR.search(ask.body) is not None
+
+
+def first_text(messages: Any) -> str:
+    """The text of the first user message; empty where there is none."""
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict) and message.get("role") == "user":
+            return plain_text(message.get("content"))
+    return ""
+
+
+def plain_text(content: Any) -> str:
+    """The text of a content, the same whether it is a string or an array of blocks."""
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, list) else []
+    texts = (block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text")
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _session_in(user_id: str) -> str:
+    """The session that Claude Code writes into `metadata.user_id`: a JSON text, before 2026 `user_…_session_ID`."""
+    if user_id.startswith("{"):
+        told = loads(user_id.encode("utf-8", "surrogatepass"))
+        named = told.get("session_id") if isinstance(told, dict) else None
+        return named if isinstance(named, str) and named else user_id
+    old = _OLD_USER_ID.search(user_id)
+    return old[1] if old else user_id
+
+
+def _short(name: str) -> str:
+    if len(name) <= _LONGEST and name.isprintable():
+        return name
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _values(body: bytes, keys: tuple[str, ...]) -> dict[str, bytes]:
+    try:
+        return {part.key: body[slice(*part.value)] for part in members(body) if part.key in keys}
+    except BadJson:
+        return {}

@@ -1,0 +1,173 @@
+"""How many tokens a request may hold, guessed where nobody upstream can count."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any
+
+from mcp_proxy.dialects.json_text import loads
+
+BYTES_PER_TOKEN = 3.6
+"""UTF-8 bytes of English prose and code in one token; between the 3.5 and 4 that vendors quote."""
+
+JSON_BYTES_PER_TOKEN = 3.0
+"""The same for JSON (tool schemas, tool inputs): its punctuation costs more."""
+
+IMAGE_TOKENS = 1600
+"""An image whose size we cannot read, and the most one costs (docs: "Vision": about 1.15 megapixels)."""
+
+IMAGE_PIXELS_PER_TOKEN = 750
+"""docs: "Vision": tokens = width * height / 750."""
+
+PDF_BYTES_PER_TOKEN = 30
+"""A page is 1500 to 3000 tokens (docs: "PDF support") and, as a rough mean, 60 KB."""
+
+PER_MESSAGE = 4
+"""The marks around a message or a tool."""
+
+_BODY_KEYS = ("system", "messages", "tools")
+
+
+def estimate_tokens(body: bytes) -> int:
+    """Tokens of a Messages request; at least 1, never raises.
+
+    Base64 counts by what it holds, not by its length. A body that is no request counts as text.
+    """
+    ask = loads(body)
+    if not isinstance(ask, dict):
+        return max(1, math.ceil(len(body) / BYTES_PER_TOKEN))
+    try:
+        tokens = _content(ask.get("system")) + _tools(ask.get("tools")) + _messages(ask.get("messages"))
+    except RecursionError:
+        tokens = len(body) / JSON_BYTES_PER_TOKEN
+    return max(1, math.ceil(tokens))
+
+
+def _messages(messages: Any) -> float:
+    if not isinstance(messages, list):
+        return 0
+    return sum(PER_MESSAGE + _content(message.get("content")) for message in messages if isinstance(message, dict))
+
+
+def _tools(tools: Any) -> float:
+    return sum(PER_MESSAGE + _json(tool) for tool in tools) if isinstance(tools, list) else 0
+
+
+def _content(content: Any) -> float:
+    """A string, or an array of blocks."""
+    if isinstance(content, str):
+        return _text(content)
+    return sum(map(_block, content)) if isinstance(content, list) else 0
+
+
+def _block(block: Any) -> float:
+    if not isinstance(block, dict):
+        return _json(block)
+    match block.get("type"):
+        case "text":
+            return _text(block.get("text"))
+        case "image":
+            return _image(block.get("source"))
+        case "document":
+            return _document(block)
+        case "tool_result":
+            return PER_MESSAGE + _content(block.get("content"))
+        case "thinking":
+            # Its signature is not read by the model.
+            return _text(block.get("thinking"))
+        case "redacted_thinking":
+            return _text(block.get("data")) / 2
+        case _:
+            return _json({key: value for key, value in block.items() if key != "cache_control"})
+
+
+def _document(block: dict[str, Any]) -> float:
+    source = block.get("source")
+    told = _text(block.get("title")) + _text(block.get("context"))
+    if not isinstance(source, dict):
+        return told
+    match source.get("type"):
+        case "base64":
+            return told + max(IMAGE_TOKENS, _base64_bytes(source.get("data")) / PDF_BYTES_PER_TOKEN)
+        case "text":
+            return told + _text(source.get("data"))
+        case "content":
+            return told + _content(source.get("content"))
+        case _:
+            return told + IMAGE_TOKENS
+
+
+def _text(text: Any) -> float:
+    if not isinstance(text, str):
+        return 0
+    return len(text.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN
+
+
+def _json(value: Any) -> float:
+    """The tokens of a value written as JSON."""
+    if isinstance(value, str):
+        return (len(value.encode("utf-8", "surrogatepass")) + 2) / JSON_BYTES_PER_TOKEN
+    if isinstance(value, dict):
+        if value.get("type") == "base64" and isinstance(value.get("data"), str):
+            return IMAGE_TOKENS
+        return sum(_json(key) + _json(member) + 2 / JSON_BYTES_PER_TOKEN for key, member in value.items())
+    if isinstance(value, list):
+        return sum(_json(member) + 1 / JSON_BYTES_PER_TOKEN for member in value)
+    return 5 / JSON_BYTES_PER_TOKEN
+
+
+def _base64_bytes(data: Any) -> float:
+    return len(data) * 0.75 if isinstance(data, str) else 0
+
+
+def _image(source: Any) -> float:
+    data = source.get("data") if isinstance(source, dict) else None
+    size = image_size(_head(data)) if isinstance(data, str) else None
+    if size is None:
+        return IMAGE_TOKENS
+    width, height = size
+    return min(IMAGE_TOKENS, max(1, width * height / IMAGE_PIXELS_PER_TOKEN))
+
+
+def _head(data: str) -> bytes:
+    """The first bytes of a base64 text; a JPEG names its size behind its colour profile."""
+    try:
+        return base64.b64decode(data[:65536].encode("ascii", "ignore")[: 65536 // 4 * 4])
+    except ValueError:
+        return b""
+
+
+def image_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels from an image's first bytes (PNG, GIF, WebP, JPEG); None where they do not tell."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 24:
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if head[:6] in (b"GIF87a", b"GIF89a") and len(head) >= 10:
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) >= 30:
+        return _webp_size(head)
+    return _jpeg_size(head) if head.startswith(b"\xff\xd8") else None
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    match head[12:16]:
+        case b"VP8 ":
+            return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8X":
+            return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    return None
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """From the first start-of-frame segment (ITU T.81, B.2.2)."""
+    position = 2
+    while position + 9 <= len(head) and head[position] == 0xFF:
+        marker = head[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = head[position + 5 : position + 7], head[position + 7 : position + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        position += 2 + int.from_bytes(head[position + 2 : position + 4], "big")
+    return None

@@ -1,0 +1,177 @@
+"""Where the members of a JSON object stand in its bytes, so that one can be changed and the rest left alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
+
+from mcp_proxy.core.messages import Span
+
+
+class BadJson(ValueError):
+    """The bytes are no JSON object. Its text is for people and quotes nothing of the bytes."""
+
+
+class Member(NamedTuple):
+    """One member of an object.
+
+    key    unescaped
+    start  where its key begins, quote included
+    value  where its value stands, without white space around it
+    """
+
+    key: str
+    start: int
+    value: Span
+
+
+_RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KEY = re.compile(rb'[ \t\n\r]*("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*:[ \t\n\r]*')
+_AFTER = re.compile(rb"[ \t\n\r]*([,}])")
+_OPEN = re.compile(rb"[ \t\n\r]*\{")
+_WHITE = re.compile(r"[ \t\n\r]*")
+
+
+def members(body: bytes) -> tuple[Member, ...]:
+    """The top-level members of a JSON object, in order, one twice if it stands there twice.
+
+    Raises `BadJson` for what is no UTF-8, no JSON (NaN and Infinity are none), no object or too deep.
+    Numbers of any size and lone surrogate escapes pass: JavaScript clients send the latter when they cut a text.
+    """
+    # msgspec does not look at the UTF-8 of what it skips.
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise BadJson("the body is not valid UTF-8") from None
+    try:
+        raws = _RAW_MEMBERS.decode(body)
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None
+    except msgspec.ValidationError:
+        raise BadJson("the body is not a JSON object") from None
+    except msgspec.DecodeError:
+        # A lone surrogate is an error to msgspec, and the standard parser has the better words for a real one.
+        return _slow_members(body)
+    return _walk(body, raws) or (_slow_members(body) if raws else ())
+
+
+def _walk(body: bytes, raws: dict[str, msgspec.Raw]) -> tuple[Member, ...] | None:
+    """The members of a body known to be valid; None where they do not fit, as when a key stands there twice."""
+    opened = _OPEN.match(body)
+    if opened is None:
+        return None
+    found: list[Member] = []
+    position = opened.end()
+    last = b","
+    for key, raw in raws.items():
+        head = _KEY.match(body, position)
+        value = bytes(raw)
+        if last != b"," or head is None or not body.startswith(value, head.end()):
+            return None
+        end = head.end() + len(value)
+        after = _AFTER.match(body, end)
+        if after is None:
+            return None
+        found.append(Member(key, head.start(1), Span(head.end(), end)))
+        position, last = after.end(), after[1]
+    return tuple(found) if last == b"}" else None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Numbers stay text: the value is not wanted, and Python refuses to convert very long ones.
+_SLOW = json.JSONDecoder(parse_constant=_no_constant, parse_int=str, parse_float=str)
+
+
+def _slow_members(body: bytes) -> tuple[Member, ...]:
+    """The same by the standard parser, member by member. Raises `BadJson`."""
+    try:
+        return tuple(_slow_walk(body.decode()))
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise BadJson(f"the body is not valid JSON: {error.msg} (character {error.pos})") from None
+    except ValueError as error:
+        raise BadJson(f"the body is not valid JSON: {error}") from None
+
+
+def _slow_walk(text: str) -> list[Member]:
+    found: list[Member] = []
+    position = _token(text, 0, "{")
+    if text[position : position + 1] == "}":
+        _end(text, position + 1)
+        return found
+    seen, seen_bytes = 0, 0
+
+    def byte_at(index: int) -> int:
+        nonlocal seen, seen_bytes
+        seen_bytes += len(text[seen:index].encode())
+        seen = index
+        return seen_bytes
+
+    while True:
+        if text[position : position + 1] != '"':
+            raise json.JSONDecodeError("Expecting a property name", text, position)
+        key, end = _SLOW.raw_decode(text, position)
+        key_start = byte_at(position)
+        value = _token(text, end, ":")
+        _, end = _SLOW.raw_decode(text, value)
+        found.append(Member(key, key_start, Span(byte_at(value), byte_at(end))))
+        position = _skip(text, end)
+        if text[position : position + 1] == "}":
+            _end(text, position + 1)
+            return found
+        position = _token(text, position, ",")
+
+
+def _skip(text: str, position: int) -> int:
+    white = _WHITE.match(text, position)
+    return white.end() if white else position
+
+
+def _token(text: str, position: int, token: str) -> int:
+    """Behind `token` and the white space after it."""
+    position = _skip(text, position)
+    if text[position : position + 1] != token:
+        raise json.JSONDecodeError(f"Expecting {token!r}", text, position)
+    return _skip(text, position + 1)
+
+
+def _end(text: str, position: int) -> None:
+    if _skip(text, position) != len(text):
+        raise json.JSONDecodeError("Extra data", text, position)
+
+
+def loads(data: bytes | bytearray | memoryview) -> Any:
+    """A small JSON document as Python values; None where it is none. Never raises."""
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return json.loads(bytes(data).decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def replace(body: bytes, span: Span, value: bytes) -> bytes:
+    """`body` with the bytes at `span` replaced; the same object where nothing changes."""
+    if body[span.start : span.end] == value:
+        return body
+    return b"".join((memoryview(body)[: span.start], value, memoryview(body)[span.end :]))
+
+
+def quoted(text: str) -> bytes:
+    """`text` as a JSON string; a lone surrogate becomes its escape."""
+    try:
+        return msgspec.json.encode(text)
+    except UnicodeEncodeError:
+        return json.dumps(text).encode()

@@ -1,0 +1,79 @@
+"""Requests to upstreams that speak Anthropic Messages themselves, and what passes each way beside the body."""
+
+from __future__ import annotations
+
+from accounts.model import Auth
+from mcp_proxy.core.http import Headers, UpstreamRequest
+from mcp_proxy.core.ids import ModelId
+from mcp_proxy.core.messages import Ask, Endpoint
+from mcp_proxy.core.provider import Access, BuildRequest
+from mcp_proxy.dialects.anthropic_ask import body_for
+
+VERSION = "2023-06-01"
+"""What `anthropic-version` says where the caller does not (docs: "Versions")."""
+
+_TO_ALL = frozenset({"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta"})
+_TO_ANTHROPIC = ("anthropic-", "x-stainless-", "x-claude-code-")
+_BACK = frozenset({"content-type", "retry-after", "x-should-retry"})
+_SAFEGUARDS_BETA = "dangerous-tool-use-"
+
+
+def passing_headers(ask: Ask, to_anthropic: bool) -> Headers:
+    """What of the client's headers goes upstream, with what every upstream must be told; no credential.
+
+    Other upstreams than Anthropic get no `safeguards`, so its beta stays here too.
+    """
+    passing: list[tuple[str, str]] = []
+    for name, value in ask.headers:
+        if name in _TO_ALL or (to_anthropic and (name == "x-app" or name.startswith(_TO_ANTHROPIC))):
+            kept = value if to_anthropic or name != "anthropic-beta" else _without_safeguards(value)
+            if kept:
+                passing.append((name, kept))
+    present = {name for name, _ in passing}
+    if "content-type" not in present:
+        passing.append(("content-type", "application/json"))
+    if "anthropic-version" not in present:
+        passing.append(("anthropic-version", VERSION))
+    passing.append(("accept-encoding", "identity"))
+    return tuple(passing)
+
+
+def _without_safeguards(betas: str) -> str:
+    if _SAFEGUARDS_BETA not in betas:
+        return betas
+    return ",".join(beta for beta in betas.split(",") if not beta.strip().startswith(_SAFEGUARDS_BETA))
+
+
+def returning_headers(headers: Headers) -> Headers:
+    """What of an upstream's response headers goes back to the client."""
+    return tuple((name, value) for name, value in headers if name in _BACK)
+
+
+def credential(auth: Auth, key: str) -> tuple[str, str]:
+    """The one header that carries a key."""
+    return ("x-api-key", key) if auth == "x-api-key" else ("authorization", f"Bearer {key}")
+
+
+def address(base_url: str, path: str) -> str:
+    """A `/v1/…` path under a base address, which may or may not end in `/v1` already."""
+    return base_url.rstrip("/").removesuffix("/v1") + path
+
+
+def messages_url(base_url: str, endpoint: Endpoint, beta: bool) -> str:
+    """The address of an endpoint under a base address."""
+    return address(base_url, f"{endpoint}?beta=true" if beta else f"{endpoint}")
+
+
+def native_request(*, to_anthropic: bool) -> BuildRequest:
+    """The `request` of a provider that speaks Anthropic Messages: the client's bytes under another model name."""
+
+    def request(ask: Ask, model: ModelId, access: Access) -> UpstreamRequest:
+        """The client's request as this upstream takes it, with this account's key."""
+        return UpstreamRequest(
+            method="POST",
+            url=messages_url(access.base_url, ask.endpoint, ask.beta),
+            headers=(*passing_headers(ask, to_anthropic), credential(access.auth, access.token.value.reveal())),
+            body=body_for(ask, model, keep_safeguards=to_anthropic),
+        )
+
+    return request

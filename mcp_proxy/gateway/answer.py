@@ -1,0 +1,169 @@
+"""From an upstream's response to an answer: held until its first content is in hand, then relayed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from mcp_proxy.core.failure import Blame, Failure, Refusal, error_type
+from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, header, read_all
+from mcp_proxy.core.messages import Ask
+from mcp_proxy.core.provider import Offer, Provider
+from mcp_proxy.core.time import Instant
+from mcp_proxy.core.usage import Usage
+from mcp_proxy.dialects.anthropic_answer import Listener, read_message, rename, rename_message
+from mcp_proxy.dialects.native import returning_headers
+from mcp_proxy.dialects.sse import Frames, FrameTooLarge, split
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_REFUSAL_BYTES = 64 * 1024
+MAX_HELD_BYTES = 4 * 1024 * 1024
+"""What may come before the first content: `message_start` and pings."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """An open upstream response whose first content has been read. Whoever holds it closes `response`.
+
+    held      a whole message, or the frames up to the first content, under the name the client asked for
+    frames    cuts the rest; None for a message that is not streamed
+    listener  what the stream has said so far
+    """
+
+    response: UpstreamResponse
+    headers: Headers
+    held: bytes
+    frames: Frames | None = None
+    rest: AsyncIterator[bytes] | None = None
+    listener: Listener = field(default_factory=Listener)
+
+    @property
+    def usage(self) -> Usage:
+        return self.listener.usage
+
+    @property
+    def upstream_id(self) -> str | None:
+        """The upstream's own id of the request."""
+        return header(self.response.headers, "request-id") or header(self.response.headers, "x-request-id")
+
+
+class CutShort(Exception):
+    """A stream ended before its end. `told` is whether the client may already have acted on a whole block."""
+
+    def __init__(self, told: bool) -> None:
+        super().__init__("the upstream's answer was cut short")
+        self.told = told
+
+
+async def read_answer(
+    response: UpstreamResponse, ask: Ask, provider: Provider, offer: Offer, now: Instant
+) -> Answer | Failure:
+    """Read until the answer exists, or say why there is none.
+
+    Closes the response unless an `Answer` comes back. Raises `NetworkTrouble`.
+    """
+    answer: Answer | Failure | None = None
+    try:
+        if response.status != 200:
+            answer = await _refused(response, provider, offer, now)
+        elif ask.stream:
+            answer = await _first_content(response, ask, provider, offer, now)
+        else:
+            answer = await _whole_message(response, ask, provider, offer, now)
+    except FrameTooLarge:
+        raise NetworkTrouble(Trouble.TOO_LARGE, sent=True) from None
+    finally:
+        if not isinstance(answer, Answer):
+            await response.aclose()
+    return answer
+
+
+async def _refused(response: UpstreamResponse, provider: Provider, offer: Offer, now: Instant) -> Failure:
+    body = bytearray()
+    try:
+        async for chunk in response.chunks():
+            body += chunk
+            if len(body) > MAX_REFUSAL_BYTES:
+                break
+    except NetworkTrouble:
+        pass  # the status alone says most of it
+    if response.status < 400:
+        return network_failure(NetworkTrouble(Trouble.BAD_ANSWER, sent=True), f"status {response.status}")
+    return provider.read_failure(
+        Refusal(response.status, response.headers, bytes(body[:MAX_REFUSAL_BYTES])), offer, now
+    )
+
+
+async def _whole_message(
+    response: UpstreamResponse, ask: Ask, provider: Provider, offer: Offer, now: Instant
+) -> Answer | Failure:
+    body = await read_all(response, MAX_MESSAGE_BYTES)
+    message = read_message(body)
+    if message is None:
+        return _no_answer(response, body, provider, offer, now)
+    heard = Listener(usage=message.usage, content=True, done=True, stop_reason=message.stop_reason)
+    held = body if message.model == ask.model else rename_message(body, ask.model)
+    return Answer(response, returning_headers(response.headers), held, listener=heard)
+
+
+async def _first_content(
+    response: UpstreamResponse, ask: Ask, provider: Provider, offer: Offer, now: Instant
+) -> Answer | Failure:
+    frames, heard = Frames(), Listener()
+    held = bytearray()
+    rest = response.chunks()
+    async for chunk in rest:
+        whole = frames.feed(chunk)
+        heard.feed(whole)
+        held += whole
+        if heard.error is not None and not heard.content:
+            return provider.read_failure(Refusal(200, response.headers, heard.error), offer, now)
+        if heard.content and heard.started:
+            first = _renamed(bytes(held), ask.model) if heard.model != ask.model else bytes(held)
+            return Answer(response, returning_headers(response.headers), first, frames, rest, heard)
+        if len(held) > MAX_HELD_BYTES:
+            raise NetworkTrouble(Trouble.TOO_LARGE, sent=True)
+    if heard.started:
+        raise NetworkTrouble(Trouble.CUT, sent=True)
+    return _no_answer(response, bytes(held) + frames.tail, provider, offer, now)
+
+
+def _renamed(frames: bytes, asked: str) -> bytes:
+    return b"".join(rename(frame, asked) for frame in split(frames))
+
+
+def _no_answer(response: UpstreamResponse, body: bytes, provider: Provider, offer: Offer, now: Instant) -> Failure:
+    """A 200 that is none: an error document, a login page, nothing at all."""
+    if not body.lstrip().startswith(b"{") or read_message(body) is not None:
+        return network_failure(NetworkTrouble(Trouble.BAD_ANSWER, sent=True), "status 200, but no message")
+    return provider.read_failure(Refusal(200, response.headers, body[:MAX_REFUSAL_BYTES]), offer, now)
+
+
+def network_failure(trouble: NetworkTrouble, detail: str = "") -> Failure:
+    """What no answer at all is to the client."""
+    status = 504 if trouble.trouble in (Trouble.READ_TIMEOUT, Trouble.CONNECT_TIMEOUT) else 502
+    message = f"upstream: {trouble}" + (f" ({detail})" if detail else "")
+    return Failure(Blame.NETWORK, status, error_type(status), message, reached=trouble.sent)
+
+
+async def relay(answer: Answer) -> AsyncIterator[bytes]:
+    """The answer's frames as they come, whole ones only, so that a ping or an error fits between any two.
+
+    Raises `CutShort` where the upstream ends before its end; what was whole until then has been given.
+    """
+    heard = answer.listener
+    yield answer.held
+    answer.held = b""
+    if answer.frames is None or answer.rest is None:
+        return
+    try:
+        async for chunk in answer.rest:
+            whole = answer.frames.feed(chunk)
+            if whole:
+                heard.feed(whole)
+                yield whole
+    except (NetworkTrouble, FrameTooLarge):
+        if not heard.done:
+            raise CutShort(told=heard.block_done) from None
+    if not heard.done and heard.error is None:
+        raise CutShort(told=heard.block_done)

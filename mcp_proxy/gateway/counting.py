@@ -1,0 +1,96 @@
+"""How many tokens a request has: the provider's own count where there is one, else an estimate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from mcp_proxy.core.failure import Blame, Failure, Refusal
+from mcp_proxy.core.http import NetworkTrouble, Transport, read_all
+from mcp_proxy.core.ids import AccountId, RequestId
+from mcp_proxy.core.messages import Ask
+from mcp_proxy.core.provider import Access, Provider
+from mcp_proxy.core.time import Clock, Instant, after
+from mcp_proxy.dialects.estimate import estimate_tokens
+from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.gateway.tokens import Tokens
+from mcp_proxy.gateway.verdict import unknown_model
+from mcp_proxy.routing.decide import decide
+from mcp_proxy.routing.facts import Candidate, Facts, Policy
+
+COUNT_SECONDS = 2.0
+MAX_COUNT_BYTES = 64 * 1024
+UNSUPPORTED_SECONDS = 600.0
+"""How long a model whose count failed is estimated without asking again."""
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+class Counter:
+    """Counts tokens. Its failures touch no account and no conversation: a count is free and may be wrong."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        catalog: Catalog,
+        tokens: Tokens,
+        client: Callable[[AccountId, str], Transport],
+        policy: Policy,
+        clock: Clock,
+    ) -> None:
+        self._pool, self._catalog, self._tokens = pool, catalog, tokens
+        self._client, self._policy, self._clock = client, policy, clock
+        self._unsupported: dict[tuple[AccountId, str], Instant] = {}
+
+    async def count(self, ask: Ask, request: RequestId) -> int | Failure:
+        """Input tokens. A `Failure` only where the request itself is at fault, or nobody serves the model."""
+        target = self._catalog.resolve(ask.model, self._pool, self._policy)
+        if not target.serving:
+            return unknown_model(ask.model)
+        now = self._clock.now()
+        facts = Facts(request, target, session="", agent="", tokens=0, stream=False)
+        for candidate in decide(facts, self._pool.seats, self._policy, now).candidates:
+            if self._unsupported.get((candidate.account, candidate.offer.model), now) > now:
+                continue
+            if asked := self._counting(candidate):
+                counted = await self._ask(ask, candidate, *asked)
+                return estimate_tokens(ask.body) if counted is None else counted
+        return estimate_tokens(ask.body)
+
+    def _counting(self, candidate: Candidate) -> tuple[Provider, Access] | None:
+        """The candidate's provider and how to reach it, if it counts at all."""
+        seat, token = self._pool.seat(candidate.account), self._tokens.token(candidate.account)
+        provider = self._catalog.provider(seat.account) if seat else None
+        access = self._catalog.access(seat.account, token) if seat and token else None
+        return (provider, access) if provider is not None and access is not None and provider.counts else None
+
+    async def _ask(self, ask: Ask, candidate: Candidate, provider: Provider, access: Access) -> int | Failure | None:
+        try:
+            async with asyncio.timeout(COUNT_SECONDS):
+                transport = self._client(candidate.account, access.base_url)
+                response = await transport.send(provider.request(ask, candidate.offer.model, access))
+                body = await read_all(response, MAX_COUNT_BYTES)
+        except (NetworkTrouble, TimeoutError):
+            return None
+        now = self._clock.now()
+        counted = _number(body) if response.status == 200 else None
+        if counted:
+            return counted
+        if response.status not in (200, 404, 429, 501):
+            failure = provider.read_failure(Refusal(response.status, response.headers, body), candidate.offer, now)
+            return failure if failure.blame is Blame.REQUEST else None
+        if response.status != 429:
+            self._unsupported[candidate.account, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
+        return None
+
+
+def _number(body: bytes) -> int | None:
+    try:
+        return msgspec.json.decode(body, type=_Count).input_tokens
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,350 @@
+"""One client request's life: its facts, its attempts, its answer, its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import structlog
+
+from mcp_proxy.core.failure import Blame, Failure, Refusal
+from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble
+from mcp_proxy.core.ids import AccountId, ModelId, RequestId
+from mcp_proxy.core.messages import Ask
+from mcp_proxy.core.provider import Offer
+from mcp_proxy.core.time import Clock, Instant
+from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
+from mcp_proxy.gateway.answer import Answer, CutShort, network_failure, read_answer, relay
+from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.failover import Course, failover
+from mcp_proxy.gateway.gate import Gate, Ticket
+from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.gateway.tokens import Tokens
+from mcp_proxy.gateway.verdict import draining, nobody, unknown_model
+from mcp_proxy.routing.decide import decide
+from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat
+from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
+
+log = structlog.get_logger("mcp_proxy.exchange")
+
+BYTES_PER_TOKEN = 3.5
+HEAD_SECONDS = 100.0
+"""How long a seat may be silent while another could be asked. Real heads under load come within a minute."""
+
+LOOK_AGAIN_SECONDS = 1.0
+"""A waiting request looks this often whether a seat has opened early."""
+
+
+class Why(StrEnum):
+    """`x-proxy-reason`: the first that holds."""
+
+    WAITED = "waited"
+    FALLBACK_MODEL = "fallback_model"
+    FAILOVER = "failover"
+    SOFT_LIMITED = "soft_limited"
+    STICKY = "sticky"
+    FIRST_CHOICE = "first_choice"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One seat that was asked. seconds: until its first content or its failure; failure: None where it answered."""
+
+    candidate: Candidate
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an exchange needs of the gateway, the same for all."""
+
+    pool: Pool
+    catalog: Catalog
+    tokens: Tokens
+    client: Callable[[AccountId, str], Transport]
+    policy: Policy
+    clock: Clock
+    draining: asyncio.Event
+    gate: Callable[[str], Gate]
+    refused: Callable[[AccountId, str], None]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One client request, from its parsed form to its end.
+
+    budget  seconds that attempts, holding and waiting together may take
+    """
+
+    ask: Ask
+    request: RequestId
+    around: Surroundings
+    budget: float
+    attempts: list[Attempt] = field(default_factory=list)
+    course: Course = field(default_factory=Course)
+    facts: Facts | None = None
+    answer: Answer | None = None
+    failure: Failure | None = None
+    outcome: str = ""
+    _begun: float = 0.0
+    _waited: float = 0.0
+    _account: AccountId | None = None
+
+    async def open(self) -> Answer | Failure:
+        """Find somebody who answers; an `Answer` is held open until `close`."""
+        loop = asyncio.get_running_loop()
+        self._begun = loop.time()
+        around = self.around
+        target = around.catalog.resolve(self.ask.model, around.pool, around.policy)
+        if not target.serving:
+            self.failure = unknown_model(self.ask.model)
+            return self.failure
+        talk, thread = session(self.ask), agent(self.ask)
+        models = {serving.offer.model for serving in target.serving.values()}
+        self.facts = Facts(
+            request=self.request,
+            target=target,
+            session=talk,
+            agent=thread,
+            tokens=int(len(self.ask.body) / BYTES_PER_TOKEN),
+            stream=self.ask.stream,
+            warm=around.pool.warm(talk, thread, models, around.clock.now()),
+            hour_cache=cache_ttl_1h(self.ask),
+        )
+        result = await self._failover(self.facts, Ticket(around.gate(self.ask.model)))
+        if isinstance(result, Answer):
+            self.answer = result
+        else:
+            self.failure = result
+        return result
+
+    async def _failover(self, facts: Facts, ticket: Ticket) -> Answer | Failure:
+        around = self.around
+
+        def decided(tried: frozenset[AccountId]) -> Decision:
+            return decide(facts, around.pool.seats, around.policy, around.clock.now(), tried)
+
+        def conclude(decision: Decision, failures: Mapping[AccountId, Failure]) -> Failure:
+            if around.draining.is_set() and decision.first is None and decision.retry_at is not None:
+                return draining()
+            return nobody(self.ask.model, decision, failures, around.clock.now())
+
+        async def attempt(candidate: Candidate, others: bool) -> Answer | Failure:
+            result = await self._attempt(facts, candidate, others)
+            if isinstance(result, Answer):
+                ticket.served(asyncio.get_running_loop().time())
+            return result
+
+        async def wait(retry_at: Instant) -> bool:
+            ticket.done()
+            return await self._wait(retry_at, decided, ticket)
+
+        try:
+            return await failover(
+                decided, attempt, wait, self._covered, conclude, around.policy.max_attempts, self.course
+            )
+        finally:
+            ticket.done()
+
+    def _left(self) -> float:
+        """Seconds left of the request's budget."""
+        return self._begun + self.budget - asyncio.get_running_loop().time()
+
+    async def _wait(
+        self, retry_at: Instant, decided: Callable[[frozenset[AccountId]], Decision], ticket: Ticket
+    ) -> bool:
+        """Wait for a reset, if that ends in time; then for one's turn. False: nobody waits."""
+        around, loop = self.around, asyncio.get_running_loop()
+        seconds = retry_at - around.clock.now()
+        if around.draining.is_set() or seconds > min(around.policy.max_wait - self._waited, self._left()):
+            return False
+        begun = loop.time()
+        try:
+            while (seconds := retry_at - around.clock.now()) > 0:
+                if await self._drained(min(seconds, LOOK_AGAIN_SECONDS)):
+                    return False
+                decision = decided(frozenset())
+                if decision.candidates:
+                    break
+                retry_at = decision.retry_at or retry_at
+            await ticket.turn(loop.time())
+        finally:
+            self._waited += loop.time() - begun
+        return self._left() > 0
+
+    async def _drained(self, seconds: float) -> bool:
+        """Sleep, or less if the server begins to drain meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.around.draining.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _covered(self, failure: Failure, account: AccountId) -> frozenset[AccountId]:
+        """Where an address could not be reached, the other seats there cannot be either."""
+        if failure.reached:
+            return frozenset()
+        base = self._base_url(account)
+        return frozenset(seat.id for seat in self.around.pool.seats if self._base_url(seat.id) == base)
+
+    def _base_url(self, account: AccountId) -> str | None:
+        seat, token = self.around.pool.seat(account), self.around.tokens.token(account)
+        access = self.around.catalog.access(seat.account, token) if seat and token else None
+        return access.base_url if access else None
+
+    async def _attempt(self, facts: Facts, candidate: Candidate, others: bool) -> Answer | Failure:
+        """Ask one seat, and learn from what it says."""
+        around, loop = self.around, asyncio.get_running_loop()
+        seat = around.pool.seat(candidate.account)
+        if seat is None:
+            return Failure(Blame.CONFIG, 502, "api_error", "the account is gone")
+        begun, asked_at = loop.time(), around.clock.now()
+        attempt = Attempt(candidate)
+        self.attempts.append(attempt)
+        around.pool.begin(seat.id)
+        result: Answer | Failure | None = None
+        try:
+            result = await self._open(seat, candidate.offer, others)
+        finally:
+            attempt.seconds = loop.time() - begun
+            if not isinstance(result, Answer):
+                around.pool.end(seat.id)
+        now, seat = around.clock.now(), around.pool.seat(candidate.account) or seat
+        if isinstance(result, Answer):
+            self._account = seat.id
+            around.pool.learn(seat.id, on_answer(facts, seat, candidate.offer, asked_at, now), now)
+            return result
+        attempt.failure = result
+        lesson = on_failure(result, seat, now)
+        around.pool.learn(seat.id, lesson, now)
+        if lesson.invalid is not None:
+            around.refused(seat.id, lesson.invalid)
+        return result
+
+    async def _open(self, seat: Seat, offer: Offer, others: bool) -> Answer | Failure:
+        around = self.around
+        provider, token = around.catalog.provider(seat.account), around.tokens.token(seat.id)
+        access = around.catalog.access(seat.account, token) if token else None
+        if provider is None or access is None:
+            return Failure(Blame.CONFIG, 502, "api_error", f"{seat.provider}: no address or no credential")
+        seconds = self._left()
+        if others:
+            seconds = min(seconds, HEAD_SECONDS)
+        try:
+            async with asyncio.timeout(max(seconds, 0.001)):
+                transport = around.client(seat.id, access.base_url)
+                response = await transport.send(provider.request(self.ask, offer.model, access))
+                now = around.clock.now()
+                around.pool.apply(on_quotas(seat.id, provider.read_headers(response.headers, offer, now)))
+                return await read_answer(response, self.ask, provider, offer, now)
+        except TimeoutError:
+            return network_failure(NetworkTrouble(Trouble.READ_TIMEOUT, sent=True))
+        except NetworkTrouble as trouble:
+            return network_failure(trouble)
+
+    @property
+    def why(self) -> Why:
+        """Why the answer came from where it came."""
+        rank = self.attempts[-1].candidate.rank if self.attempts else None
+        if self.course.waited:
+            return Why.WAITED
+        if rank is None:
+            return Why.FIRST_CHOICE
+        if rank.substitute:
+            return Why.FALLBACK_MODEL
+        if len(self.attempts) > 1:
+            return Why.FAILOVER
+        if self._others_are_soft():
+            return Why.SOFT_LIMITED
+        return Why.STICKY if not rank.cold else Why.FIRST_CHOICE
+
+    def _others_are_soft(self) -> bool:
+        """Whether the soft limit had a say: it is on the one that served, or moved the conversation off its seat."""
+        decision, attempt = self.course.decision, self.attempts[-1]
+        if attempt.candidate.rank.soft_limited:
+            return True
+        if decision is None:
+            return False
+        warm = [c for c in decision.candidates if not c.rank.cold and c.rank.soft_limited]
+        if warm:
+            return True
+        rank = attempt.candidate.rank
+        return any(c.rank.soft_limited and c.rank._replace(soft_limited=False) < rank for c in decision.candidates)
+
+    @property
+    def account(self) -> Seat | None:
+        """The seat that answered, or was asked last; None where none was."""
+        return self.around.pool.seat(self.attempts[-1].candidate.account) if self.attempts else None
+
+    @property
+    def model(self) -> ModelId | None:
+        """The upstream model of the last attempt."""
+        return self.attempts[-1].candidate.offer.model if self.attempts else None
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """What the client gets, as it comes. Raises `CutShort`; then no final chunk may be sent."""
+        assert self.answer is not None  # noqa: S101 - asked for only after `open` gave an answer
+        try:
+            async for frames in relay(self.answer):
+                yield frames
+            self.outcome = "error_event" if self.answer.listener.error is not None else "ok"
+        except CutShort:
+            self.outcome = "cut"
+            self._learn(Lesson(stumbled=True))
+            raise
+        if (error := self.answer.listener.error) is not None:
+            self._learn_from_event(self.answer, error)
+
+    def _learn(self, lesson: Lesson) -> None:
+        self.around.pool.learn(self.attempts[-1].candidate.account, lesson, self.around.clock.now())
+
+    def _learn_from_event(self, answer: Answer, error: bytes) -> None:
+        """An `error` event in a running stream says of the account what the same refusal would have said."""
+        seat, offer, now = self.account, self.attempts[-1].candidate.offer, self.around.clock.now()
+        provider = self.around.catalog.provider(seat.account) if seat else None
+        if seat is not None and provider is not None:
+            failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
+            self._learn(on_failure(failure, seat, now))
+
+    async def close(self) -> None:
+        """The end, whatever it was: give the upstream back, count, log. To be called once."""
+        if self.answer is not None:
+            await self.answer.response.aclose()
+        if self._account is not None:
+            self.around.pool.end(self._account)
+            self._account = None
+        self._log()
+
+    def _log(self) -> None:
+        if not self.outcome:
+            self.outcome = "client_gone" if self.answer is not None or self.failure is None else "failed"
+        usage = self.answer.usage if self.answer is not None else None
+        seat = self.account
+        log.info(
+            "request",
+            request_id=self.request,
+            model=self.ask.model,
+            account=f"{seat.provider}/{seat.id}" if seat else None,
+            upstream_model=self.model,
+            upstream_request_id=self.answer.upstream_id if self.answer else None,
+            reason=self.why.value,
+            attempts=len(self.attempts),
+            outcome=self.outcome,
+            status=self.failure.status if self.failure else 200,
+            stream=self.ask.stream,
+            seconds=round(asyncio.get_running_loop().time() - self._begun, 3),
+            input=usage.input if usage else None,
+            cache_read=usage.cache_read if usage else None,
+            cache_write=usage.cache_write if usage else None,
+            output=usage.output if usage else None,
+            refusals=[
+                f"{attempt.candidate.account}: {attempt.failure.blame.value} {attempt.failure.status}"
+                for attempt in self.attempts
+                if attempt.failure is not None
+            ]
+            or None,
+        )

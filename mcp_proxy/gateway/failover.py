@@ -1,0 +1,78 @@
+"""The project's only retry loop: who is asked next, who waits, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from mcp_proxy.core.failure import Blame, Failure
+from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.time import Instant
+from mcp_proxy.gateway.answer import Answer
+from mcp_proxy.routing.facts import Candidate, Decision
+
+Try: TypeAlias = Callable[[Candidate, bool], Awaitable[Answer | Failure]]
+"""Ask one seat; the flag says whether another could still be asked after it."""
+
+
+class Wait(Protocol):
+    """Wait until `retry_at` or an earlier chance; False where that would take too long."""
+
+    async def __call__(self, retry_at: Instant) -> bool: ...
+
+
+@dataclass(slots=True)
+class Course:
+    """How a request went: whom it asked, what they said, and the decision that ended it.
+
+    counted  failed attempts; none is a refusal that closes the account, for a while or for good, nor an upstream
+             that was not reached
+    """
+
+    failures: dict[AccountId, Failure] = field(default_factory=dict)
+    counted: int = 0
+    waited: bool = False
+    decision: Decision | None = None
+
+
+async def failover(
+    ask: Callable[[frozenset[AccountId]], Decision],
+    attempt: Try,
+    wait: Wait,
+    covered: Callable[[Failure, AccountId], frozenset[AccountId]],
+    conclude: Callable[[Decision, Mapping[AccountId, Failure]], Failure],
+    max_attempts: int,
+    course: Course,
+) -> Answer | Failure:
+    """Try seats, best first, until one has content in hand.
+
+    ask       decides anew on the pool as it is now, without the accounts already tried
+    attempt   opens one upstream: its first content read (`Answer`), or what went wrong (`Failure`)
+    wait      for the next moment at which a closed seat opens
+    covered   the seats a failure speaks for, beside the one that met it
+    conclude  what the client is told when nobody is left
+
+    An answer ends it for good: once the client has begun to read, nobody else can be tried.
+    """
+    tried: frozenset[AccountId] = frozenset()
+    while True:
+        decision = course.decision = ask(tried)
+        candidate = decision.first
+        if candidate is None and decision.retry_at is not None and await wait(decision.retry_at):
+            course.waited = True
+            tried -= {account for account in tried if closes(course.failures.get(account))}
+            continue
+        if candidate is None or course.counted >= max_attempts:
+            return conclude(decision, course.failures)
+        result = await attempt(candidate, len(decision.candidates) > 1)
+        if isinstance(result, Answer) or result.blame is Blame.REQUEST:
+            return result
+        course.failures[candidate.account] = result
+        course.counted += result.reached and not closes(result)
+        tried |= {candidate.account} | covered(result, candidate.account)
+
+
+def closes(failure: Failure | None) -> bool:
+    """Whether a failure closed its account, for a while or for good, so that asking it again now is no use."""
+    return failure is not None and (failure.limit is not None or failure.blame in (Blame.ACCOUNT, Blame.TOKEN))

@@ -1,0 +1,169 @@
+"""The front of the gateway: what the server asks of it, and the parts it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from accounts.model import Account, Credential
+from mcp_proxy.core.change import StateStore
+from mcp_proxy.core.failure import Failure
+from mcp_proxy.core.http import Transport, header
+from mcp_proxy.core.ids import AccountId, RequestId
+from mcp_proxy.core.messages import Ask
+from mcp_proxy.core.time import Clock
+from mcp_proxy.gateway import report
+from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.counting import Counter
+from mcp_proxy.gateway.exchange import Exchange, Surroundings
+from mcp_proxy.gateway.gate import Gate
+from mcp_proxy.gateway.jobs import Jobs
+from mcp_proxy.gateway.keeping import Keeper
+from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.gateway.quotas import Readings
+from mcp_proxy.gateway.roster import Ledger, Roster
+from mcp_proxy.gateway.tokens import Tokens
+from mcp_proxy.routing.facts import Policy
+
+BUDGET_SECONDS = 300.0
+CLIENT_MARGIN_SECONDS = 5.0
+"""Attempts, holding and waiting end this long before the client's own timeout."""
+
+REFRESH_SECONDS = 15.0
+RECENT = 256
+
+
+class Clients(Protocol):
+    """The HTTP clients, one per account and host."""
+
+    def get(self, account: AccountId, base_url: str) -> Transport: ...
+    def keep_only(self, accounts: Sequence[AccountId]) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class Gateway:
+    """Many accounts behind one Messages API.
+
+    recent  the last exchanges, newest last, for whoever wants to tell what happened
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        fixed: Sequence[tuple[Account, Credential]],
+        store: StateStore,
+        catalog: Catalog,
+        clients: Clients,
+        policy: Policy,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self.policy, self._clock, self._store, self._clients = policy, clock, store, clients
+        self.draining = asyncio.Event()
+        self._jobs = Jobs()
+        self._keeper = Keeper(store)
+        self.pool = Pool(self._keeper.record)
+        self._tokens = Tokens()
+        self._catalog = catalog
+        self._gates: dict[str, Gate] = {}
+        self.recent: deque[Exchange] = deque(maxlen=RECENT)
+        self.roster = Roster(ledger, fixed, catalog, self.pool, self._tokens, self._jobs, clients.keep_only)
+        self._readings = Readings(self.pool, catalog, self._tokens, self.roster, clients.get, clock, rng)
+        self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock)
+        self._around = Surroundings(
+            pool=self.pool,
+            catalog=catalog,
+            tokens=self._tokens,
+            client=clients.get,
+            policy=policy,
+            clock=clock,
+            draining=self.draining,
+            gate=self._gate,
+            refused=self.roster.refused,
+        )
+
+    async def start(self) -> None:
+        """Read accounts and what is remembered of them, then begin the background work."""
+        await self.roster.load()
+        self.pool.restore(await asyncio.to_thread(self._store.load, self._clock.now()))
+        jobs: tuple[tuple[str, Callable[[], Any]], ...] = (
+            ("accounts", self.roster.follow),
+            ("quotas", self._readings.run),
+            ("state", self._keeper.run),
+        )
+        for name, job in jobs:
+            self._jobs.run_forever(name, job)
+
+    async def stop(self) -> None:
+        """End the background work, keep what was learnt, close the connections."""
+        await self._jobs.stop()
+        await self._keeper.flush()
+        await asyncio.to_thread(self._store.close)
+        await self._clients.aclose()
+
+    def drain(self) -> None:
+        """Take no more waiting: those who wait are answered at once."""
+        self.draining.set()
+
+    def exchange(self, ask: Ask, request: RequestId) -> Exchange:
+        """A client's request, not yet begun."""
+        exchange = Exchange(ask, request, self._around, budget(ask))
+        self.recent.append(exchange)
+        return exchange
+
+    async def count_tokens(self, ask: Ask, request: RequestId) -> int | Failure:
+        """Input tokens of a request."""
+        return await self._counter.count(ask, request)
+
+    async def refresh_quotas(self) -> None:
+        """Ask the providers now, as far as they may be asked; what is slow comes later by itself."""
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS):
+                await self._readings.refresh()
+        except TimeoutError:
+            return
+
+    @property
+    def ready(self) -> bool:
+        """Able to serve: the store was read, and we are not going down."""
+        return self.roster.open and not self.draining.is_set()
+
+    def limits(self) -> dict[str, Any]:
+        """The `/account-limits` document."""
+        return report.limits(self.pool.seats, self.policy, self._clock.now())
+
+    def health(self) -> str:
+        """ok, degraded or down."""
+        return report.health(self.pool.seats, self.policy, self._clock.now(), draining=self.draining.is_set())
+
+    def models(self, *, for_claude: bool) -> list[dict[str, Any]]:
+        """The entries of `/v1/models`."""
+        return report.models(
+            self.pool.seats, self.policy.aliases, self.policy, self._clock.now(), for_claude=for_claude
+        )
+
+    def serves(self, name: str) -> bool:
+        """Whether somebody serves a model name."""
+        return bool(self._catalog.resolve(name, self.pool, self.policy).serving)
+
+    def _gate(self, model: str) -> Gate:
+        if len(self._gates) > RECENT:
+            self._gates.clear()
+        return self._gates.setdefault(model, Gate())
+
+
+def budget(ask: Ask) -> float:
+    """Seconds a request may take until its first content: 300, or less where the client says it waits less."""
+    allowed = BUDGET_SECONDS
+    for name in ("x-stainless-timeout", "x-stainless-read-timeout"):
+        try:
+            seconds = float(header(ask.headers, name) or "nan")
+        except ValueError:
+            continue
+        if 0.0 < seconds < float("inf"):
+            allowed = min(allowed, max(seconds - CLIENT_MARGIN_SECONDS, 1.0))
+    return allowed

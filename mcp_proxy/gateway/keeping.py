@@ -1,0 +1,53 @@
+"""What the pool learns, on its way to the state store: queued, then written in batches by a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from mcp_proxy.core.change import Change, StateStore
+
+log = structlog.get_logger("mcp_proxy.state")
+
+FLUSH_SECONDS = 0.5
+MAX_QUEUED = 20_000
+"""Changes kept while the store cannot be written; the oldest leave first, later readings replace them anyway."""
+
+
+class Keeper:
+    """Keeps changes. The request path only appends to a queue; what is lost by a kill is half a second."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self._queue: deque[Change] = deque(maxlen=MAX_QUEUED)
+        self._failing = False
+
+    def record(self, change: Change) -> None:
+        """Keep this change soon."""
+        self._queue.append(change)
+
+    async def run(self) -> None:
+        """Write what is queued, for ever."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what is queued now. A store that cannot be written is named once, and tried again later."""
+        if not self._queue:
+            return
+        batch = list(self._queue)
+        self._queue.clear()
+        try:
+            await asyncio.to_thread(self._store.save, batch)
+        except OSError as exc:
+            self._queue.extendleft(reversed(batch))
+            if not self._failing:
+                log.error("limits are not saved, serving from memory", error=exc.strerror or type(exc).__name__)
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("limits are saved again")
+            self._failing = False

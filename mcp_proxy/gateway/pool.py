@@ -1,0 +1,157 @@
+"""The seats: the one place that changes them, always between two awaits."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.ids import AccountId, Conversation, ModelId
+from mcp_proxy.core.time import Instant
+from mcp_proxy.routing.facts import Closed, Seat
+from mcp_proxy.routing.react import Lesson
+
+MAX_CONVERSATIONS = 10_000
+
+
+class Pool:
+    """Every account as the router sees it, and where each conversation is warm.
+
+    record   is told every change that should outlive the process
+    version  grows when accounts or what they serve change, so that what is derived from them can be cached
+    """
+
+    def __init__(self, record: Callable[[Change], None] = lambda change: None) -> None:
+        self._record = record
+        self._seats: dict[AccountId, Seat] = {}
+        self._warm: OrderedDict[Conversation, Served] = OrderedDict()
+        self._snapshot: tuple[Seat, ...] | None = ()
+        self.version = 0
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """All seats as they are now."""
+        if self._snapshot is None:
+            self._snapshot = tuple(self._seats.values())
+        return self._snapshot
+
+    def seat(self, account: AccountId) -> Seat | None:
+        """One account's seat; None once the account is gone."""
+        return self._seats.get(account)
+
+    def replace_all(self, seats: Iterable[Seat]) -> None:
+        """Take over another set of accounts; what is known of those that stay is kept."""
+        kept: dict[AccountId, Seat] = {}
+        for seat in seats:
+            known = self._seats.get(seat.id)
+            kept[seat.id] = seat if known is None else _with_knowledge(seat, known)
+        self._seats = kept
+        self._snapshot = None
+        self.version += 1
+
+    def restore(self, changes: Iterable[Change]) -> None:
+        """Take over what an earlier process learnt, without recording it again."""
+        for change in changes:
+            self._apply(change)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Learn. Of two changes about one thing the later reading holds, whatever order they come in."""
+        for change in changes:
+            if self._apply(change):
+                self._record(change)
+
+    def learn(self, account: AccountId, lesson: Lesson, now: Instant) -> None:
+        """Take in what an outcome taught about an account, and whether its upstream answered."""
+        self.apply(lesson.changes)
+        seat = self._seats.get(account)
+        if seat is None:
+            return
+        if lesson.stumbled is True:
+            self._put(replace(seat, stumbled=now))
+        elif lesson.stumbled is False and seat.stumbled is not None:
+            self._put(replace(seat, stumbled=None))
+        if lesson.invalid is not None:
+            self.mark_invalid(account, lesson.invalid)
+
+    def mark_invalid(self, account: AccountId, why: str) -> None:
+        """The account's credential is refused, until its owner signs in again."""
+        seat = self._seats.get(account)
+        if seat is not None:
+            self._put(replace(seat, account=replace(seat.account, invalid=why)))
+
+    def begin(self, account: AccountId) -> None:
+        """A request is now in flight on this account."""
+        self._count(account, 1)
+
+    def end(self, account: AccountId) -> None:
+        """One request less is in flight on this account."""
+        self._count(account, -1)
+
+    def warm(self, session: str, agent: str, models: Iterable[ModelId], now: Instant) -> Mapping[ModelId, AccountId]:
+        """Where this thread's prompt cache is still warm, by upstream model."""
+        found: dict[ModelId, AccountId] = {}
+        for model in models:
+            served = self._warm.get(Conversation(session, agent, model))
+            if served is not None and served.warm_until > now:
+                found[model] = served.account
+        return found
+
+    def _count(self, account: AccountId, step: int) -> None:
+        seat = self._seats.get(account)
+        if seat is not None:
+            self._put(replace(seat, in_flight=max(0, seat.in_flight + step)))
+
+    def _put(self, seat: Seat) -> None:
+        self._seats[seat.id] = seat
+        self._snapshot = None
+
+    def _apply(self, change: Change) -> bool:
+        """Whether it was news."""
+        if isinstance(change, Served):
+            return self._serve(change)
+        seat = self._seats.get(change.account)
+        if seat is None:
+            return False
+        if isinstance(change, QuotaRead):
+            quota = change.quota
+            known = seat.quotas.get(quota.bucket)
+            if known is not None and known.read_at >= quota.read_at:
+                return False
+            self._put(replace(seat, quotas={**seat.quotas, quota.bucket: quota}))
+            return True
+        return self._limit(seat, change)
+
+    def _limit(self, seat: Seat, change: Limited) -> bool:
+        limit = change.limit
+        held = seat.closed.get(limit.bucket)
+        if held is not None and (held.limit.read_at, held.limit.until) >= (limit.read_at, limit.until):
+            return False
+        self._put(replace(seat, closed={**seat.closed, limit.bucket: Closed(limit, change.strikes)}))
+        return True
+
+    def _serve(self, change: Served) -> bool:
+        seat = self._seats.get(change.account)
+        if seat is None:
+            return False
+        if seat.last_used is None or seat.last_used < change.at:
+            self._put(replace(seat, last_used=change.at))
+        known = self._warm.get(change.conversation)
+        if known is not None and known.at >= change.at:
+            return False
+        self._warm[change.conversation] = change
+        self._warm.move_to_end(change.conversation)
+        if len(self._warm) > MAX_CONVERSATIONS:
+            self._warm.popitem(last=False)
+        return True
+
+
+def _with_knowledge(seat: Seat, known: Seat) -> Seat:
+    return replace(
+        seat,
+        quotas=known.quotas,
+        closed=known.closed,
+        in_flight=known.in_flight,
+        stumbled=known.stumbled,
+        last_used=known.last_used,
+    )

@@ -1,0 +1,168 @@
+"""What is known of the accounts, as the documents that `/account-limits`, `/health` and `/v1/models` answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from mcp_proxy.core.provider import Offer
+from mcp_proxy.core.quota import Kind
+from mcp_proxy.core.time import Instant
+from mcp_proxy.routing.facts import Policy, Seat
+from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC
+from mcp_proxy.routing.windows import closed_by, is_soft, left, lowest, windows
+
+STATUSES = ("ok", "soft_limited", "rate_limited", "invalid", "disabled", "unknown")
+EPOCH = "1970-01-01T00:00:00Z"
+"""`created_at` of a model whose date is not known (Anthropic, "Models": an epoch value may stand for that)."""
+
+
+def stamp(moment: Instant | None) -> str | None:
+    """A moment as RFC 3339 in UTC, whole seconds; None where there is none."""
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def limits(seats: tuple[Seat, ...], policy: Policy, now: Instant) -> dict[str, Any]:
+    """The `/account-limits` document (contract §4)."""
+    accounts = [account_limits(seat, policy, now) for seat in seats]
+    counts = {status: sum(account["status"] == status for account in accounts) for status in STATUSES}
+    return {
+        "schema_version": 1,
+        "timestamp": stamp(now),
+        "totals": {
+            "accounts": len(accounts),
+            "available": counts["ok"] + counts["soft_limited"] + counts["unknown"],
+            "rate_limited": counts["rate_limited"],
+            "soft_limited": counts["soft_limited"],
+            "invalid": counts["invalid"],
+            "disabled": counts["disabled"],
+            "unknown": counts["unknown"],
+        },
+        "models": sorted({model for account in accounts for model in account["limits"]}),
+        "accounts": accounts,
+    }
+
+
+def account_limits(seat: Seat, policy: Policy, now: Instant) -> dict[str, Any]:
+    """One account of that document."""
+    account = seat.account
+    return {
+        "id": account.id,
+        "provider": account.provider,
+        "label": account.label,
+        "status": status(seat, policy, now),
+        "tier": seat.tier,
+        "last_used": stamp(seat.last_used),
+        "error": account.invalid,
+        "limits": {
+            f"{account.provider}/{model}": model_limits(seat, offer, policy, now)
+            for model, offer in seat.offers.items()
+            if not is_absent(seat, offer, now)
+        },
+    }
+
+
+def model_limits(seat: Seat, offer: Offer, policy: Policy, now: Instant) -> dict[str, Any]:
+    """One model of one account. An unknown fraction is null and "?", not 0 and not full."""
+    closed = closed_by(seat, offer, now)
+    low = lowest(seat, offer, now)
+    fraction = left(low, now)
+    if closed is not None and closed.bucket.kind is Kind.ALLOWANCE:
+        fraction = 0.0
+    resets = closed.until if closed is not None else low.resets if low is not None else None
+    return {
+        "remaining": "?" if fraction is None else f"{round(fraction * 100)}%",
+        "remaining_fraction": fraction,
+        "resets_at": stamp(resets),
+        "limited_until": stamp(closed.until) if closed is not None else None,
+        "limited_by": closed.why if closed is not None else None,
+        "soft_limited": is_soft(seat, offer, policy.soft_limit, now),
+        "windows": [
+            {
+                "name": bucket.name,
+                "remaining_fraction": left(quota, now),
+                "resets_at": stamp(quota.resets) if quota is not None and left(quota, now) is not None else None,
+            }
+            for bucket, quota in windows(seat, offer)
+        ],
+    }
+
+
+def is_absent(seat: Seat, offer: Offer, now: Instant) -> bool:
+    """Whether the account is known not to have this model."""
+    closed = closed_by(seat, offer, now)
+    return closed is not None and closed.bucket.kind is Kind.ABSENCE
+
+
+def status(seat: Seat, policy: Policy, now: Instant) -> str:
+    """The best over its models: ok, soft_limited, rate_limited; before that disabled, invalid, unknown."""
+    account = seat.account
+    if not account.enabled:
+        return "disabled"
+    if account.invalid is not None:
+        return "invalid"
+    if seat.last_used is None and not seat.quotas and not seat.closed:
+        return "unknown"
+    offers = [offer for offer in seat.offers.values() if not is_absent(seat, offer, now)]
+    open_offers = [offer for offer in offers if closed_by(seat, offer, now) is None]
+    if offers and not open_offers:
+        return "rate_limited"
+    soft = [is_soft(seat, offer, policy.soft_limit, now) for offer in open_offers]
+    return "soft_limited" if soft and all(soft) else "ok"
+
+
+def health(seats: tuple[Seat, ...], policy: Policy, now: Instant, *, draining: bool) -> str:
+    """ok: every account that is switched on can serve; degraded: some can; down: none is enabled and valid."""
+    states = [status(seat, policy, now) for seat in seats if seat.account.enabled]
+    valid = [state for state in states if state != "invalid"]
+    if draining or not valid:
+        return "down"
+    good = all(state in ("ok", "unknown", "soft_limited") for state in states)
+    return "ok" if good else "degraded"
+
+
+def models(
+    seats: tuple[Seat, ...], aliases: Mapping[str, str], policy: Policy, now: Instant, *, for_claude: bool
+) -> list[dict[str, Any]]:
+    """Entries of `/v1/models`, sorted by id: what enabled accounts serve by name, and aliases without a pattern.
+
+    for_claude  also list what Claude Code would hide under `anthropic/<provider>/<id>`
+    """
+    serving: dict[str, list[tuple[Seat, Offer]]] = {}
+    for seat in seats:
+        if not seat.account.enabled or seat.account.invalid is not None:
+            continue
+        for model, offer in seat.offers.items():
+            if is_absent(seat, offer, now):
+                continue
+            serving.setdefault(model, []).append((seat, offer))
+            if for_claude and not _shown(model):
+                serving.setdefault(f"{LISTED_AS_ANTHROPIC}{seat.provider}/{model}", []).append((seat, offer))
+    for alias, target in aliases.items():
+        held = serving.get(target) or serving.get(target.partition("/")[2])
+        if "*" not in alias and held:
+            serving.setdefault(alias, held)
+    return [_entry(name, held, policy, now) for name, held in sorted(serving.items())]
+
+
+def _shown(model: str) -> bool:
+    return "claude" in model or "anthropic" in model
+
+
+def _entry(name: str, held: list[tuple[Seat, Offer]], policy: Policy, now: Instant) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "type": "model",
+        "id": name,
+        "display_name": next((offer.display_name for _, offer in held if offer.display_name), name),
+        "created_at": EPOCH,
+    }
+    known = [
+        (fraction, told["resets_at"])
+        for told in (model_limits(seat, offer, policy, now) for seat, offer in held)
+        if (fraction := told["remaining_fraction"]) is not None
+    ]
+    if known:
+        fraction, resets = max(known, key=lambda pair: pair[0])
+        entry["quota"] = {"remaining_fraction": fraction, "resets_at": resets}
+    return entry

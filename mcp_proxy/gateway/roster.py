@@ -1,0 +1,111 @@
+"""The accounts in use: read from the vault, followed as it changes, and told when a credential is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from accounts.model import Account, Credential
+from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.provider import Listed
+from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.jobs import Jobs
+from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.gateway.tokens import Tokens
+
+log = structlog.get_logger("mcp_proxy.accounts")
+
+LOOK_SECONDS = 0.5
+MAX_REASON = 300
+
+
+class Ledger(Protocol):
+    """Where accounts are kept. Blocking; each method may raise an exception whose text is for people."""
+
+    def read(self) -> Sequence[tuple[Account, Credential]]: ...
+
+    def stamp(self) -> object:
+        """Something cheap that differs once another process has written."""
+        ...
+
+    def mark_invalid(self, account: AccountId, why: str) -> None: ...
+
+
+class Roster:
+    """Follows the ledger, and makes seats of what it holds.
+
+    fixed    accounts that come with the configuration
+    changed  called after each change, with the ids now in use
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        fixed: Sequence[tuple[Account, Credential]],
+        catalog: Catalog,
+        pool: Pool,
+        tokens: Tokens,
+        jobs: Jobs,
+        changed: Callable[[Sequence[AccountId]], None],
+    ) -> None:
+        self._ledger, self._fixed, self._catalog = ledger, tuple(fixed), catalog
+        self._pool, self._tokens, self._jobs, self._changed = pool, tokens, jobs, changed
+        self._stamp: object = None
+        self._held: Sequence[tuple[Account, Credential]] = ()
+        self._listed: Mapping[AccountId, tuple[Listed, ...]] = {}
+        self._failing = False
+        self.open = False
+
+    async def load(self) -> None:
+        """Read the ledger and take its accounts over. Raises what the ledger raises; then all stays as it was."""
+        stamp = await asyncio.to_thread(self._ledger.stamp)
+        self._held = tuple(await asyncio.to_thread(self._ledger.read))
+        self._stamp = stamp
+        self.open = True
+        self._seat_all()
+
+    async def follow(self) -> None:
+        """Take over what other processes write, for ever. An unreadable store is named once; we serve on."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if await asyncio.to_thread(self._ledger.stamp) != self._stamp:
+                    await self.load()
+                    log.info("accounts reloaded", accounts=len(self._pool.seats))
+                self._failing = False
+            except Exception as exc:  # whatever the store's trouble is, the accounts in memory still serve
+                if not self._failing:
+                    log.error("account store unreadable, serving from memory", error=str(exc))
+                self._failing = True
+
+    def discovered(self, account: AccountId, listed: tuple[Listed, ...]) -> None:
+        """An account's own list of models was read."""
+        if self._listed.get(account) != listed:
+            self._listed = {**self._listed, account: listed}
+            self._seat_all()
+
+    def refused(self, account: AccountId, why: str) -> None:
+        """The account's credential is refused: out of use at once, and marked so in the store."""
+        log.warning("credential refused", account=account, error=why[:MAX_REASON])
+        self._pool.mark_invalid(account, why[:MAX_REASON])
+        if any(held.id == account for held, _ in self._held):
+            self._jobs.start("mark invalid", self._mark(account, why[:MAX_REASON]))
+
+    async def _mark(self, account: AccountId, why: str) -> None:
+        try:
+            await asyncio.to_thread(self._ledger.mark_invalid, account, why)
+        except Exception as exc:  # not saved is not lost: the mark is in memory, and the next refusal says it again
+            log.error("invalid mark not saved", account=account, error=str(exc))
+
+    def _seat_all(self) -> None:
+        entries = (*self._held, *self._fixed)
+        seats = [self._catalog.seat(account, self._listed.get(account.id)) for account, _ in entries]
+        for (account, _), seat in zip(entries, seats, strict=True):
+            if seat is None:
+                log.warning("unknown provider, account left out", account=account.id, provider=account.provider)
+        self._pool.replace_all(seat for seat in seats if seat is not None)
+        self._tokens.replace_all({account.id: credential for account, credential in entries})
+        self._changed([account.id for account, _ in entries])

@@ -1,0 +1,24 @@
+"""What goes on the wire for an account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from accounts.model import Credential, Token
+from mcp_proxy.core.ids import AccountId
+
+
+class Tokens:
+    """Credentials to tokens. A key is its own token: there is nothing to renew."""
+
+    def __init__(self) -> None:
+        self._credentials: Mapping[AccountId, Credential] = {}
+
+    def replace_all(self, credentials: Mapping[AccountId, Credential]) -> None:
+        """Take over what the vault holds now."""
+        self._credentials = dict(credentials)
+
+    def token(self, account: AccountId) -> Token | None:
+        """The account's token; None once the account is gone."""
+        credential = self._credentials.get(account)
+        return None if credential is None else Token(credential.key)

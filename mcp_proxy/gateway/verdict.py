@@ -1,0 +1,86 @@
+"""What the client is told when nobody answered. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from mcp_proxy.core.failure import Blame, Failure, error_type
+from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.time import Instant
+from mcp_proxy.routing.facts import Decision, Reason, Refused
+
+RETRIED_BY_CLIENTS_SECONDS = 60
+"""Claude Code waits for a `retry-after` up to this; over it, it shows the message at once."""
+
+
+def unknown_model(asked: str) -> Failure:
+    """Nobody serves this name."""
+    return Failure(Blame.REQUEST, 404, error_type(404), f"model: {asked}")
+
+
+def draining() -> Failure:
+    """The server is going down; another will be up soon."""
+    return Failure(Blame.PROVIDER, 529, error_type(529), "The proxy is shutting down, try again in a moment")
+
+
+def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure], now: Instant) -> Failure:
+    """The one failure that tells best why no account answered.
+
+    In this order: no account is usable; all are exhausted; the request fits none; what the attempts met: any
+    overload, then any time-out, then 502.
+    """
+    serving = [refusal for refusal in decision.refused if refusal.reason is not Reason.NOT_SERVED]
+    if not serving and not decision.candidates:
+        return next(iter(failures.values()), unknown_model(asked))
+    usable = [refusal for refusal in serving if refusal.reason not in (Reason.DISABLED, Reason.INVALID)]
+    if not usable and not decision.candidates:
+        return _no_account(asked, serving)
+    open_still = [refusal for refusal in usable if refusal.reason is not Reason.LIMITED]
+    if not open_still and not decision.candidates and decision.retry_at is not None:
+        return exhausted(asked, decision.retry_at, now)
+    met = [failures[refusal.account] for refusal in open_still if refusal.account in failures]
+    met += [failures[candidate.account] for candidate in decision.candidates if candidate.account in failures]
+    if met:
+        return _worst(met)
+    too_small = next((refusal for refusal in open_still if refusal.reason is Reason.TOO_SMALL), None)
+    if too_small is not None:
+        return Failure(Blame.REQUEST, 400, error_type(400), f"prompt is too long: {too_small.detail} maximum")
+    return Failure(Blame.PROVIDER, 502, error_type(502), f"no account could answer for {asked}")
+
+
+def _no_account(asked: str, serving: Sequence[Refused]) -> Failure:
+    why = next((f" ({refusal.detail})" for refusal in serving if refusal.detail), "")
+    message = f"no account for {asked} is enabled and valid{why}: see `proxy accounts list`"
+    return Failure(Blame.CONFIG, 503, error_type(503), message, headers=(("x-should-retry", "false"),))
+
+
+def exhausted(asked: str, retry_at: Instant, now: Instant) -> Failure:
+    """Every account is closed: until when, truthfully, in whole seconds and never too early."""
+    seconds = max(1, math.ceil(retry_at - now))
+    reset = datetime.fromtimestamp(math.ceil(retry_at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    message = (
+        f"RESOURCE_EXHAUSTED: every account for {asked} is rate limited; "
+        f"the earliest reset is at {reset}, in {_span(seconds)}"
+    )
+    headers = [("retry-after", str(seconds))]
+    if seconds > RETRIED_BY_CLIENTS_SECONDS:
+        headers.append(("x-should-retry", "false"))
+    return Failure(Blame.ACCOUNT, 429, error_type(429), message, retry_at=retry_at, headers=tuple(headers))
+
+
+def _span(seconds: int) -> str:
+    hours, rest = divmod(seconds, 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def _worst(failures: Sequence[Failure]) -> Failure:
+    for status in (529, 504):
+        if found := next((failure for failure in failures if failure.status == status), None):
+            return found
+    last = failures[-1]
+    if last.blame in (Blame.REQUEST, Blame.MODEL):
+        return last
+    return Failure(last.blame, 502, error_type(502), last.message)

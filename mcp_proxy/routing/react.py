@@ -1,0 +1,91 @@
+"""What an outcome teaches: a refusal, a success, or the headers of either, as changes to the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.failure import Blame, Failure
+from mcp_proxy.core.ids import AccountId, Conversation
+from mcp_proxy.core.provider import Offer
+from mcp_proxy.core.quota import Kind, Quota, RateLimit
+from mcp_proxy.core.time import Instant, after
+from mcp_proxy.routing.facts import Facts, Seat
+
+BACKOFF_SECONDS = (5.0, 15.0, 60.0, 300.0, 900.0)
+"""How long a bucket stays closed whose upstream does not say until when: by how often that happened in a row."""
+
+LONGEST_LIMIT_SECONDS = 32 * 86_400.0
+"""No limit lasts longer than a month and a day: what says so is a mistake of units."""
+
+LONGEST_RATE_SECONDS = 86_400.0
+"""A rate is open again within a day, whatever the upstream's clock says."""
+
+WARM_SECONDS = 300.0
+WARM_HOUR_SECONDS = 3600.0
+"""How long a prompt cache lives after its last use: five minutes, an hour where `ttl: "1h"` is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an outcome teaches.
+
+    changes   for the pool and its store
+    invalid   why the account's credential is refused for good; None if it is not
+    stumbled  True where its upstream failed to answer, False where it answered, None where that is unknown
+    """
+
+    changes: tuple[Change, ...] = ()
+    invalid: str | None = None
+    stumbled: bool | None = None
+
+
+def on_failure(failure: Failure, seat: Seat, now: Instant) -> Lesson:
+    """What a refusal teaches about the account that was asked. Its scope is what the upstream said, never wider.
+
+    The client's own mistakes teach nothing.
+    """
+    if failure.limit is not None:
+        return Lesson((_closing(failure, seat, now),), stumbled=False)
+    if failure.blame in (Blame.ACCOUNT, Blame.TOKEN):
+        return Lesson(invalid=failure.message, stumbled=False)
+    if failure.blame in (Blame.PROVIDER, Blame.NETWORK):
+        return Lesson(stumbled=True)
+    return Lesson()
+
+
+def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
+    bucket = failure.limit
+    if bucket is None:
+        raise ValueError("only a failure with a limit closes a bucket")
+    if failure.retry_at is not None:
+        longest = LONGEST_LIMIT_SECONDS if bucket.kind is Kind.ALLOWANCE else LONGEST_RATE_SECONDS
+        until = Instant(min(max(failure.retry_at, now), now + longest))
+        return Limited(seat.id, RateLimit(bucket, until, failure.message, now))
+    held = seat.closed.get(bucket)
+    strikes = held.strikes + 1 if held is not None else 1
+    until = after(now, BACKOFF_SECONDS[min(strikes, len(BACKOFF_SECONDS)) - 1])
+    if held is not None and held.limit.until > until:
+        until = held.limit.until  # our guess never shortens what an upstream said
+    return Limited(seat.id, RateLimit(bucket, until, failure.message, now), strikes)
+
+
+def on_answer(facts: Facts, seat: Seat, offer: Offer, asked_at: Instant, now: Instant) -> Lesson:
+    """What an answer teaches: its cache is warm here, and buckets we only guessed to be closed are open.
+
+    asked_at  when the attempt began: a refusal that was read since then still stands
+    """
+    conversation = Conversation(facts.session, facts.agent, offer.model)
+    warm = WARM_HOUR_SECONDS if facts.hour_cache else WARM_SECONDS
+    opened = tuple(
+        Limited(seat.id, RateLimit(bucket, asked_at, "answered since", asked_at))
+        for bucket in offer.buckets
+        if (held := seat.closed.get(bucket)) is not None and held.strikes and held.limit.read_at < asked_at
+    )
+    return Lesson((*opened, Served(conversation, seat.id, now, after(now, warm))), stumbled=False)
+
+
+def on_quotas(account: AccountId, quotas: Iterable[Quota]) -> tuple[Change, ...]:
+    """What a reading of an account's quotas teaches."""
+    return tuple(QuotaRead(account, quota) for quota in quotas)

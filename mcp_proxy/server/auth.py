@@ -1,0 +1,134 @@
+"""Who may ask: Host, Origin and key, in this order, before anything else is looked at. Pure."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
+
+KEY_HEADERS = (b"x-api-key", b"x-proxy-api-key")
+OPEN = frozenset({("GET", "/livez"), ("HEAD", "/livez"), ("GET", "/readyz"), ("HEAD", "/readyz")})
+PROBES = frozenset({("HEAD", "/"), ("HEAD", "/api/hello")})
+HEALTH = "/health"
+RETRY_NEVER = (("x-should-retry", "false"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """What browsers are told, where the operator switched it on.
+
+    origins  exact origins, or "*" alone
+    """
+
+    origins: tuple[str, ...]
+    methods: str
+    headers: str
+    max_age: int
+
+    def allows(self, origin: str) -> bool:
+        return "*" in self.origins or origin in self.origins
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why a request goes no further."""
+
+    status: int
+    message: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A request that may pass. keyed: it brought the key; origin: the allowed origin a browser named."""
+
+    keyed: bool
+    origin: str | None = None
+    preflight: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The rules at the door; `key` is compared in constant time and never shown."""
+
+    key: bytes = field(repr=False)
+    allowed_hosts: frozenset[str] = frozenset()
+    cors: Cors | None = None
+
+    def admit(self, method: str, path: str, headers: RawHeaders) -> Visitor | Denial:
+        """Whether a request may pass. `path` as it is routed; header names in lower case."""
+        host = _first(headers, b"host")
+        if not self._is_ours(host):
+            return Denial(403, "this Host is not served here; name it in allowed_hosts (ALLOWED_HOSTS)")
+        origin = _first(headers, b"origin")
+        if origin is not None and not self._may_come_from(origin, host):
+            return Denial(403, "requests from this Origin are not allowed")
+        allowed = origin if origin is not None and self.cors is not None else None
+        if method == "OPTIONS" and origin is not None and _first(headers, b"access-control-request-method"):
+            return Visitor(keyed=False, origin=allowed, preflight=True)
+        given = keys(headers)
+        if self._is_key(given):
+            return Visitor(keyed=True, origin=allowed)
+        path = path.rstrip("/").lower() or "/"
+        if (method, path) in OPEN or (method, path) in PROBES or (path == HEALTH and not given):
+            return Visitor(keyed=False, origin=allowed)
+        if not given:
+            return Denial(401, "no API key: send it as x-api-key or as Authorization: Bearer", RETRY_NEVER)
+        return Denial(401, "invalid API key", RETRY_NEVER)
+
+    def _is_key(self, given: list[bytes]) -> bool:
+        # a list, not a generator: every value is looked at, whichever is right
+        return any([hmac.compare_digest(value, self.key) for value in given])  # noqa: C419
+
+    def _is_ours(self, host: str | None) -> bool:
+        name = host_name(host) if host is not None else None
+        return name is not None and (name == "localhost" or name in self.allowed_hosts or _is_literal(name))
+
+    def _may_come_from(self, origin: str, host: str | None) -> bool:
+        if self.cors is not None:
+            return self.cors.allows(origin)
+        try:
+            parts = urlsplit(origin)
+            return (
+                parts.scheme in ("http", "https")
+                and parts.netloc != ""
+                and parts.netloc.lower() == (host or "").lower()
+            )
+        except ValueError:
+            return False
+
+
+def keys(headers: RawHeaders) -> list[bytes]:
+    """Every value that is offered as a key."""
+    found = [value.strip() for name, value in headers if name in KEY_HEADERS]
+    found += [
+        value[7:].strip() for name, value in headers if name == b"authorization" and value[:7].lower() == b"bearer "
+    ]
+    return found
+
+
+def host_name(host: str) -> str | None:
+    """The name in a Host header, in lower case, without port, brackets and a last dot; None if it is malformed."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+    if not name or "@" in host or "/" in host or "?" in host or "#" in host:
+        return None
+    return name.removesuffix(".")
+
+
+def _is_literal(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _first(headers: RawHeaders, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)

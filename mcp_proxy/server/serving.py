@@ -1,0 +1,86 @@
+"""uvicorn, told when to stop and how: new connections refused, the waiting answered, running streams the grace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+
+from mcp_proxy.server.guard import GuardedHttp
+from mcp_proxy.server.stream import Edge
+
+GRACE_SECONDS = 20.0
+"""What running streams get at the end; the helm of a container waits longer (deploy/compose.yaml)."""
+
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """Ends politely on the first signal, at once on the second, and leaves the exit status to its caller."""
+
+    def __init__(self, config: uvicorn.Config, edge: Edge, drain: Callable[[], None], grace: float) -> None:
+        super().__init__(config)
+        self._edge, self._drain, self._grace = edge, drain, grace
+        self._loop = asyncio.get_running_loop()
+        self.interrupted = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The handler of SIGTERM and SIGINT."""
+        self._loop.call_soon_threadsafe(self.stop, sig)
+
+    def stop(self, sig: int = signal.SIGTERM) -> None:
+        """Begin to drain; called again, end now."""
+        if self.should_exit:
+            self.interrupted = sig == signal.SIGINT
+            self._edge.end_all()
+            self.force_exit = True
+            return
+        self.should_exit = True
+        self._drain()
+        self._loop.call_later(self._grace, self._edge.end_all)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but the signal is not raised again afterwards: we have ended, as we were told."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def make_server(edge: Edge, drain: Callable[[], None], idle_seconds: float, grace: float = GRACE_SECONDS) -> Server:
+    """A server for an application; it is given its sockets when it serves."""
+    config = uvicorn.Config(
+        edge,
+        http=GuardedHttp,
+        loop="auto",
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=int(idle_seconds),
+        timeout_graceful_shutdown=int(grace) + 2,
+        backlog=BACKLOG,
+    )
+    return Server(config, edge, drain, grace)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` where the port is in use or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.setblocking(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,29 @@
+"""What goes wrong with settings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used: one or two lines that say where it came from, never a secret's value."""
+
+    exit_code = 2
+
+
+class UnusableError(ValueError):
+    """Why one value cannot be used, without saying where it came from.
+
+    shown  whether the value itself may be repeated to the person
+    """
+
+    def __init__(self, why: str, *, shown: bool = True) -> None:
+        super().__init__(why)
+        self.shown = shown
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """ " (did you mean …?)" for the nearest known word; empty where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,140 @@
+"""From flags, variables and files to one `Settings`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mcp_proxy.settings import fields
+from mcp_proxy.settings.errors import SettingsError
+from mcp_proxy.settings.model import (
+    NO_KEY,
+    Cors,
+    Folders,
+    GoogleClient,
+    LogSettings,
+    Paths,
+    ServerSettings,
+    Settings,
+    VaultSettings,
+)
+from mcp_proxy.settings.providers import read_providers
+from mcp_proxy.settings.routing import read_routing
+from mcp_proxy.settings.sources import Sources, check_keys, gather, read_table, table_at
+
+
+def from_process(flags: Mapping[str, object] | None = None) -> Settings:
+    """The settings of this process. Raises `SettingsError`."""
+    return load(flags or {}, os.environ)
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str], folders: Folders | None = None) -> Settings:
+    """Flag over environment over env file over config file over default.
+
+    flags    by their names with "_" for "-": host, port, fallback, soft_limit (False: off), debug, config,
+             env_file, workers, url; None or absent: not given
+    folders  where our files are unless variables say otherwise; None: the platform's
+
+    Raises `SettingsError`.
+    """
+    sources = gather(flags, environ)
+    paths = _paths(sources, folders)
+    debug = sources.take(fields.DEBUG)
+    level = sources.take(fields.LOG_LEVEL)
+    if debug:
+        sources.origin["log.level"] = sources.origin["debug"]
+    return Settings(
+        server=_server(sources),
+        routing=read_routing(sources),
+        providers=read_providers(sources),
+        paths=paths,
+        log=LogSettings("debug" if debug else level, sources.take(fields.LOG_FORMAT)),
+        vault=VaultSettings(
+            key=sources.take(fields.VAULT_KEY),
+            passphrase=sources.take(fields.VAULT_PASSPHRASE),
+            export_passphrase=sources.take(fields.EXPORT_PASSPHRASE),
+        ),
+        google=GoogleClient(sources.take(fields.GOOGLE_ID), sources.take(fields.GOOGLE_SECRET)),
+        debug=debug,
+        origin=sources.origin,
+    )
+
+
+def _paths(sources: Sources, folders: Folders | None) -> Paths:
+    """Where the files are; reads the config file into the sources on the way."""
+    home = sources.take(fields.HOME)
+    if home is not None:
+        folders = Folders.all_in(_absolute(home))
+    elif folders is None:
+        folders = Folders.of_platform()
+    named = sources.take(fields.CONFIG)
+    config_file = _absolute(named) if named else folders.config / "config.toml"
+    if named or _present(config_file):
+        sources.table = read_table(config_file, sources.origin.get("config", "config file"))
+        sources.table_name = str(config_file)
+        _check_table(sources)
+    accounts = sources.take(fields.ACCOUNTS)
+    return Paths(
+        folders=folders,
+        config_file=config_file,
+        accounts_file=_absolute(accounts) if accounts else folders.data / "accounts.json",
+        vault_key_file=folders.config / "vault.key",
+        state_file=folders.state / "state.db",
+    )
+
+
+def _present(path: Path) -> bool:
+    """Whether something is there; what cannot be looked at is, and is complained of when it is read."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
+def _absolute(path: str) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise SettingsError(f"{path}: there is no such user's folder") from None
+
+
+def _check_table(sources: Sources) -> None:
+    check_keys(sources.table, fields.SECTIONS, "", sources.table_name)
+    for name in fields.SECTIONS:
+        table = table_at(sources.table, name, "", sources.table_name)
+        if name != "providers":
+            check_keys(table, fields.section(name), name, sources.table_name)
+
+
+def _server(sources: Sources) -> ServerSettings:
+    raw = sources.variable("PROXY_API_KEY", secret=True)
+    if raw is not None and not str(raw.value).strip():
+        raise SettingsError(NO_KEY.replace("PROXY_API_KEY is not set", f"{raw.origin} is empty"))
+    return ServerSettings(
+        host=sources.take(fields.HOST),
+        port=sources.take(fields.PORT),
+        api_key=sources.take(fields.API_KEY),
+        allowed_hosts=sources.take(fields.ALLOWED_HOSTS),
+        read_timeout=sources.take(fields.READ_TIMEOUT),
+        write_timeout=sources.take(fields.WRITE_TIMEOUT),
+        idle_timeout=sources.take(fields.IDLE_TIMEOUT),
+        cors=_cors(sources),
+        url=sources.take(fields.URL),
+        workers=sources.take(fields.WORKERS),
+    )
+
+
+def _cors(sources: Sources) -> Cors | None:
+    enabled = sources.take(fields.CORS_ENABLED)
+    found = Cors(
+        allow_origins=sources.take(fields.CORS_ORIGIN),
+        allow_methods=tuple(method.upper() for method in sources.take(fields.CORS_METHODS)),
+        allow_headers=tuple(name.lower() for name in sources.take(fields.CORS_HEADERS)),
+        max_age=sources.take(fields.CORS_MAX_AGE),
+    )
+    if enabled and not found.allow_origins:
+        raise SettingsError(
+            f"{sources.origin['server.cors_enabled']} needs CORS_ALLOW_ORIGIN: which web pages may read answers"
+        )
+    return found if enabled else None

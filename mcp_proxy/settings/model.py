@@ -1,0 +1,238 @@
+"""The settings as values: frozen, complete, checked."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from accounts.model import Auth, Secret
+from mcp_proxy.core.time import Seconds
+from mcp_proxy.settings.errors import SettingsError
+
+LogLevel: TypeAlias = Literal["silent", "error", "warn", "info", "debug"]
+LogFormat: TypeAlias = Literal["text", "json"]
+
+PROVIDERS = (
+    "anthropic",
+    "claude-subscription",
+    "antigravity",
+    "zai",
+    "zhipu",
+    "kimi",
+    "kimi-code",
+    "deepseek",
+    "minimax",
+    "alibaba",
+    "openrouter",
+    "custom",
+    "copilot",
+    "openai",
+)
+"""Every name that may stand in `[providers.NAME]`."""
+
+NO_KEY = """\
+PROXY_API_KEY is not set: clients must show a key, and you choose it. For example:
+  PROXY_API_KEY="$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')" proxy serve"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which web pages may read our answers.
+
+    allow_origins  origins as browsers send them, or the one entry "*"
+    max_age        how long a browser may remember a preflight
+    """
+
+    allow_origins: tuple[str, ...]
+    allow_methods: tuple[str, ...]
+    allow_headers: tuple[str, ...]
+    max_age: Seconds
+
+    @property
+    def credentials(self) -> bool:
+        """Whether pages may send cookies along; never where any page may ask."""
+        return "*" not in self.allow_origins
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How clients reach us.
+
+    port           0 takes any free one
+    api_key        what clients must show; None: not set, so nothing is served
+    allowed_hosts  host names in lower case, besides localhost and IP literals
+    read_timeout   for a whole request body
+    write_timeout  for one write towards the client that is blocked
+    idle_timeout   for a kept-alive connection without a request
+    cors           None: off
+    url            where commands find a running server, if not on `host` and `port`
+    """
+
+    host: str
+    port: int
+    api_key: Secret | None
+    allowed_hosts: tuple[str, ...]
+    read_timeout: Seconds
+    write_timeout: Seconds
+    idle_timeout: Seconds
+    cors: Cors | None
+    url: str | None
+    workers: int = 1
+
+    def required_key(self) -> Secret:
+        """The key clients must show. Raises `SettingsError` with the line to type."""
+        if self.api_key is None:
+            raise SettingsError(NO_KEY)
+        return self.api_key
+
+    @property
+    def reachable_at(self) -> str:
+        """The address commands on this machine ask: `url`, else `host` and `port`; without a slash at its end."""
+        if self.url:
+            return self.url
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError:
+            return f"http://{self.host}:{self.port}"
+        if address.is_unspecified:
+            address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+        return f"http://{address}:{self.port}" if address.version == 4 else f"http://[{address}]:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """How accounts are chosen.
+
+    soft_limit    fraction left at or below which an account is kept for last; None: off
+    max_attempts  failed attempts for one request, limits not counted
+    max_wait      longest wait for a reset when all are exhausted
+    fallbacks     model to the models asked instead; over the built-in table, model by model
+    aliases       what a client asks for (`*` matches anything) to what is asked upstream, in the file's order
+    tiers         size class to provider
+    """
+
+    fallback: bool
+    soft_limit: float | None
+    max_attempts: int
+    max_wait: Seconds
+    fallbacks: Mapping[str, tuple[str, ...]]
+    aliases: Mapping[str, str]
+    tiers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What is set for one provider; empty or None where it keeps its own value.
+
+    base_urls       where it is served, in the order they are tried; no slash at the end
+    tier            lower is tried first; None: 1
+    spread          whether a conversation's warm account is not preferred
+    api_key         a key that makes the provider an account without a sign-in
+    auth            which header carries `api_key`
+    models          the only models served with `api_key`
+    client_version  what the client-version header says
+    urls            every other address of the provider, by its name ("quota_url")
+    """
+
+    name: str
+    base_urls: tuple[str, ...] = ()
+    tier: int | None = None
+    spread: bool = False
+    api_key: Secret | None = None
+    auth: Auth | None = None
+    models: tuple[str, ...] = ()
+    client_version: str | None = None
+    urls: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def base_url(self) -> str | None:
+        return self.base_urls[0] if self.base_urls else None
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The three folders a program keeps things in."""
+
+    config: Path
+    data: Path
+    state: Path
+
+    @classmethod
+    def of_platform(cls) -> Folders:
+        """Where this platform wants them."""
+        import platformdirs
+
+        found = platformdirs.PlatformDirs("multi-claude-proxy", appauthor=False)
+        return cls(found.user_config_path, found.user_data_path, found.user_state_path)
+
+    @classmethod
+    def all_in(cls, home: Path) -> Folders:
+        """One folder for all three."""
+        return cls(home, home, home)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where our files are; none needs to exist."""
+
+    folders: Folders
+    config_file: Path
+    accounts_file: Path
+    vault_key_file: Path
+    state_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    level: LogLevel
+    format: LogFormat
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSettings:
+    """Where the account store's key may come from, besides the key file and the keychain.
+
+    key                base64 of 32 bytes
+    export_passphrase  seals what `accounts export` writes and opens what `accounts import` reads
+    """
+
+    key: Secret | None
+    passphrase: Secret | None
+    export_passphrase: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class GoogleClient:
+    """The OAuth client of a Google sign-in."""
+
+    client_id: str | None
+    client_secret: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it.
+
+    origin  where each value came from, by its key ("server.port"); a default has no entry
+    """
+
+    server: ServerSettings
+    routing: RoutingSettings
+    providers: Mapping[str, ProviderSettings]
+    paths: Paths
+    log: LogSettings
+    vault: VaultSettings
+    google: GoogleClient
+    debug: bool
+    origin: Mapping[str, str]
+
+    def origin_of(self, key: str) -> str:
+        """Where a value came from, for people: "PORT (environment)", "--port", "default"."""
+        return self.origin.get(key, "default")
+
+    def provider(self, name: str) -> ProviderSettings:
+        """What is set for a provider, which may be nothing."""
+        return self.providers.get(name) or ProviderSettings(name)

@@ -1,0 +1,316 @@
+"""The default store: one SQLite file that the processes of one host share.
+
+Limits and warm conversations can be learnt anew, so a damaged file is moved aside and a fresh one begun.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.ids import AccountId, Conversation, ModelId
+from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
+from mcp_proxy.core.time import Instant
+from mcp_proxy.state.worth import AHEAD, GRACE, MAX_CONVERSATIONS, STALE
+
+_T = TypeVar("_T")
+
+VERSION = 1
+"""Of the tables below, in the file's `user_version`."""
+
+BUSY_MS = 5_000
+"""How long another process's write is waited for."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS quotas (
+  account TEXT NOT NULL, bucket TEXT NOT NULL, kind TEXT NOT NULL,
+  left REAL, resets REAL, read_at REAL NOT NULL,
+  PRIMARY KEY (account, bucket, kind)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS limits (
+  account TEXT NOT NULL, bucket TEXT NOT NULL, kind TEXT NOT NULL,
+  until REAL NOT NULL, why TEXT NOT NULL, read_at REAL NOT NULL, strikes INTEGER NOT NULL,
+  PRIMARY KEY (account, bucket, kind)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS served (
+  session TEXT NOT NULL, agent TEXT NOT NULL, model TEXT NOT NULL,
+  account TEXT NOT NULL, at REAL NOT NULL, warm_until REAL NOT NULL,
+  PRIMARY KEY (session, agent, model)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS served_at ON served (at, session, agent, model);
+"""
+
+# Each writes only over what `worth.order` calls smaller.
+_KEEP_QUOTA = """
+INSERT INTO quotas VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET left = excluded.left, resets = excluded.resets, read_at = excluded.read_at
+WHERE (excluded.read_at, ifnull(excluded.left, -1.0), ifnull(excluded.resets, -1.0))
+    > (quotas.read_at, ifnull(quotas.left, -1.0), ifnull(quotas.resets, -1.0))"""
+_KEEP_LIMIT = """
+INSERT INTO limits VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+  until = excluded.until, why = excluded.why, read_at = excluded.read_at, strikes = excluded.strikes
+WHERE (excluded.read_at, excluded.until, excluded.strikes, excluded.why)
+    > (limits.read_at, limits.until, limits.strikes, limits.why)"""
+_KEEP_SERVED = """
+INSERT INTO served VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET account = excluded.account, at = excluded.at, warm_until = excluded.warm_until
+WHERE (excluded.at, excluded.warm_until, excluded.account) > (served.at, served.warm_until, served.account)"""
+_TRIM_SERVED = """
+DELETE FROM served WHERE (session, agent, model) IN (
+  SELECT session, agent, model FROM served ORDER BY at DESC, session DESC, agent DESC, model DESC LIMIT -1 OFFSET ?)"""
+
+_KINDS = frozenset(kind.value for kind in Kind)
+"""A neighbour of another version may write more; what we do not know we do not read."""
+
+# The SQL of `worth.worth_keeping`, by table.
+_WORTH = {
+    "quotas": "ifnull(resets + :grace, read_at + :stale) > :now AND read_at <= :now + :ahead",
+    "limits": "max(until, read_at) + :grace > :now AND read_at <= :now + :ahead",
+    "served": "warm_until + :grace > :now AND at <= :now + :ahead",
+}
+
+
+class StateTrouble(OSError):
+    """The state file cannot be used or written; what it says is for people."""
+
+    exit_code = 7
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _silent(message: str) -> None:
+    """For who does not care."""
+
+
+class SqliteStore:
+    """A `StateStore` in one file; may be used from any thread, by several processes.
+
+    say        told, in a sentence, when a damaged file was moved aside
+    read_only  writes nothing, and an absent or damaged file is an empty store
+
+    Raises `StateTrouble`.
+    """
+
+    def __init__(self, path: Path, *, say: Callable[[str], None] = _silent, read_only: bool = False) -> None:
+        self._path = path.absolute()
+        self._say = say
+        self._read_only = read_only
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        with self._lock, self._troubles():
+            self._db = self._open_or_recover()
+
+    def load(self, now: Instant) -> Sequence[Change]:
+        with self._lock, self._troubles():
+            return self._twice(lambda db: self._load(db, now), empty=())
+
+    def save(self, changes: Sequence[Change]) -> None:
+        if self._read_only:
+            raise StateTrouble(f"{self._path} was opened for reading only")
+        if not changes:
+            return
+        with self._lock, self._troubles():
+            self._twice(lambda db: _save(db, changes), empty=None)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                with suppress(sqlite3.Error):
+                    self._db.close()
+                self._db = None
+
+    def _load(self, db: sqlite3.Connection, now: Instant) -> Sequence[Change]:
+        when = {"now": now, "grace": GRACE, "stale": STALE, "ahead": AHEAD}
+        if not self._read_only:
+            _forget(db, when)
+        return (*_quotas(db, when), *_limits(db, when), *_served(db, when))
+
+    def _twice(self, work: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
+        """Do it; where the file turns out damaged, once more on a fresh one."""
+        if self._db is None:
+            if self._read_only:
+                return empty
+            raise StateTrouble(f"{self._path} is closed")
+        try:
+            return work(self._db)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = self._open_or_recover()
+            return empty if self._db is None else work(self._db)
+
+    def _open_or_recover(self) -> sqlite3.Connection | None:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+        if self._read_only:
+            self._say(f"{self._path} is damaged; it is read as empty")
+            return None
+        return self._recover()
+
+    def _recover(self) -> sqlite3.Connection | None:
+        """Move the damaged file aside, unless another process just did."""
+        from filelock import FileLock
+
+        with FileLock(f"{self._path}.lock", timeout=BUSY_MS / 1000, mode=0o600):
+            try:
+                return self._open()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+            aside = _move_aside(self._path)
+            self._say(f"{self._path} was damaged: kept as {aside.name}; limits and warm conversations are learnt anew")
+            return self._open()
+
+    def _open(self) -> sqlite3.Connection | None:
+        """None: there is nothing to read."""
+        if self._read_only:
+            if not self._path.exists() or not self._path.stat().st_size:
+                return None
+            db = _connected(f"{self._path.as_uri()}?mode=ro", _check)
+            if db.execute("PRAGMA user_version").fetchone() == (0,):
+                db.close()  # somebody is just making it
+                return None
+            return db
+        if not self._path.parent.is_dir():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Born 0600; SQLite gives its -wal and -shm files the mode of the database.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        if os.name == "posix" and self._path.stat().st_mode & 0o077:
+            self._path.chmod(0o600)
+        return _connected(self._path.as_uri(), _prepare)
+
+    @contextmanager
+    def _troubles(self) -> Iterator[None]:
+        """SQLite's errors and the system's as `StateTrouble`."""
+        try:
+            yield
+        except StateTrouble:
+            raise
+        except sqlite3.Error as error:
+            raise StateTrouble(f"{self._path}: {error}") from error
+        except OSError as error:
+            raise StateTrouble(f"{self._path}: {error.strerror or error}") from error
+
+
+def _connected(uri: str, first: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
+    try:
+        first(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Refuse what a newer version wrote, and what is damaged."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise StateTrouble(f"the state file was written by a newer version (tables {version}, known {VERSION})")
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise _Damaged(verdict)
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode = WAL").fetchone()
+    db.execute("PRAGMA synchronous = NORMAL")
+    _check(db)
+    db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """The file can be opened, but is not sound."""
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, _Damaged) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _move_aside(path: Path) -> Path:
+    """`state.db` and what SQLite keeps beside it, under the first free `.damaged-N`."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    path.rename(aside)
+    return aside
+
+
+def _save(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for change in changes:
+            if isinstance(change, QuotaRead):
+                quota = change.quota
+                account = _text(change.account)
+                db.execute(_KEEP_QUOTA, (account, *map(_text, quota.bucket), quota.left, quota.resets, quota.read_at))
+            elif isinstance(change, Limited):
+                limit = change.limit
+                closed = (limit.until, _text(limit.why), limit.read_at, change.strikes)
+                db.execute(_KEEP_LIMIT, (_text(change.account), *map(_text, limit.bucket), *closed))
+            else:
+                warm = (_text(change.account), change.at, change.warm_until)
+                db.execute(_KEEP_SERVED, (*map(_text, change.conversation), *warm))
+        (count,) = db.execute("SELECT count(*) FROM served").fetchone()
+        if count > MAX_CONVERSATIONS:
+            db.execute(_TRIM_SERVED, (MAX_CONVERSATIONS,))
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _text(value: str) -> str:
+    """What SQLite can hold: a client's lone surrogate is no text."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def _forget(db: sqlite3.Connection, when: dict[str, float]) -> None:
+    """Drop what is over. Housekeeping: where it cannot be done now, it is done another time."""
+    try:
+        for table, worth in _WORTH.items():
+            db.execute(f"DELETE FROM {table} WHERE NOT ({worth})", when)  # noqa: S608 - our own names
+    except sqlite3.OperationalError as error:
+        if _is_damage(error):
+            raise
+
+
+def _quotas(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[QuotaRead]:
+    rows = db.execute(f"SELECT * FROM quotas WHERE {_WORTH['quotas']}", when)  # noqa: S608 - our own names
+    for account, bucket, kind, left, resets, read_at in rows:
+        if kind not in _KINDS:
+            continue
+        quota = Quota(Bucket(bucket, Kind(kind)), left, None if resets is None else Instant(resets), Instant(read_at))
+        yield QuotaRead(AccountId(account), quota)
+
+
+def _limits(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Limited]:
+    rows = db.execute(f"SELECT * FROM limits WHERE {_WORTH['limits']}", when)  # noqa: S608 - our own names
+    for account, bucket, kind, until, why, read_at, strikes in rows:
+        if kind not in _KINDS:
+            continue
+        limit = RateLimit(Bucket(bucket, Kind(kind)), Instant(until), why, Instant(read_at))
+        yield Limited(AccountId(account), limit, strikes)
+
+
+def _served(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Served]:
+    order = "ORDER BY at, session, agent, model"
+    rows = db.execute(f"SELECT * FROM served WHERE {_WORTH['served']} {order}", when)  # noqa: S608 - our own names
+    for session, agent, model, account, at, warm_until in rows:
+        conversation = Conversation(session, agent, ModelId(model))
+        yield Served(conversation, AccountId(account), Instant(at), Instant(warm_until))

@@ -1,0 +1,53 @@
+"""What is kept, and which of two changes about one thing holds. Every store obeys this."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.time import Instant, Seconds
+
+MAX_CONVERSATIONS = 10_000
+"""Least recently served leave first."""
+
+GRACE = Seconds(3600.0)
+"""What is over is kept this long: a lift must outlive an older closing that arrives late."""
+
+STALE = Seconds(35 * 86_400.0)
+"""A reading without a reset is forgotten after this; no window we know is longer than a month."""
+
+AHEAD = Seconds(3600.0)
+"""What is dated further ahead than this was dated by a clock since set back, and would hold for ever."""
+
+Order: TypeAlias = tuple[float | str, ...]
+
+
+def subject(change: Change) -> tuple[str, ...]:
+    """What a change is about: of two with one subject, one holds."""
+    if isinstance(change, Served):
+        return ("served", *change.conversation)
+    bucket = change.quota.bucket if isinstance(change, QuotaRead) else change.limit.bucket
+    return (type(change).__name__, change.account, *bucket)
+
+
+def order(change: Change) -> Order:
+    """The larger holds: the later, and of two as late always the same one, whichever came first."""
+    if isinstance(change, QuotaRead):
+        quota = change.quota
+        left = -1.0 if quota.left is None else quota.left
+        return (quota.read_at, left, -1.0 if quota.resets is None else quota.resets)
+    if isinstance(change, Limited):
+        return (change.limit.read_at, change.limit.until, change.strikes, change.limit.why)
+    return (change.at, change.warm_until, change.account)
+
+
+def worth_keeping(change: Change, now: Instant) -> bool:
+    """Whether a change says anything at `now`."""
+    if isinstance(change, QuotaRead):
+        learnt, over = change.quota.read_at, change.quota.resets
+        over = Instant(learnt + STALE) if over is None else Instant(over + GRACE)
+    elif isinstance(change, Limited):
+        learnt, over = change.limit.read_at, Instant(max(change.limit.until, change.limit.read_at) + GRACE)
+    else:
+        learnt, over = change.at, Instant(change.warm_until + GRACE)
+    return over > now and learnt <= now + AHEAD

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounts.model import Account, AccountId, ApiKey, Entry, Secret
+from accounts.records import Unreadable, from_document, to_document
+from tests.accounts.kit import entry
+
+TEXT = st.text(min_size=1, max_size=20)
+ENTRIES = st.builds(
+    Entry,
+    st.builds(
+        Account,
+        id=TEXT.map(AccountId),
+        provider=TEXT,
+        label=TEXT,
+        enabled=st.booleans(),
+        tier=st.none() | st.integers(0, 9),
+        base_url=st.none() | TEXT,
+        auth=st.sampled_from([None, "x-api-key", "bearer"]),
+        models=st.lists(TEXT, max_size=3).map(tuple),
+        invalid=st.none() | TEXT,
+        extra=st.dictionaries(TEXT, TEXT, max_size=3),
+    ),
+    st.builds(ApiKey, st.builds(Secret, TEXT)),
+)
+
+
+@given(ENTRIES)
+def test_an_entry_comes_back_from_its_document_unchanged(one: Entry) -> None:
+    assert from_document(json.loads(json.dumps(to_document(one)))) == one
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", None),
+        ("id", 7),
+        ("label", ["x"]),
+        ("enabled", "yes"),
+        ("tier", "first"),
+        ("auth", "cookie"),
+        ("models", "glm"),
+        ("models", [1]),
+        ("extra", {"a": 1}),
+        ("credential", None),
+        ("credential", {"kind": "api_key"}),
+        ("credential", {"kind": "from-the-future", "key": "sk-fake-canary"}),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named_and_its_value_is_not_repeated(field: str, value: object) -> None:
+    with pytest.raises(Unreadable) as caught:
+        from_document({**to_document(entry()), field: value})
+    assert field in str(caught.value) or field == "credential"
+    assert "sk-fake" not in str(caught.value)
+
+
+def test_fields_nobody_knows_are_ignored() -> None:
+    assert from_document({**to_document(entry()), "from_the_future": 1}) == entry()

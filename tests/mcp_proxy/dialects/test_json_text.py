@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_proxy.core.messages import Span
+from mcp_proxy.dialects.json_text import BadJson, loads, members, quoted, replace
+
+VALUES: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b", "é", 'q"', "model", "\\"]), VALUES), max_size=6),
+    st.sampled_from([(", ", ": "), (",", ":"), (" ,\n", "\t: ")]),
+    st.booleans(),
+)
+def test_every_member_is_found_where_it_stands(pairs: list[tuple[str, Any]], marks: Any, escaped: bool) -> None:
+    comma, colon = marks
+    parts = [json.dumps(k, ensure_ascii=escaped) + colon + json.dumps(v, ensure_ascii=escaped) for k, v in pairs]
+    text = (" {" + comma.join(parts) + "\n} ").encode("utf-8", "surrogatepass")
+    found = members(text)
+    assert [(part.key, json.loads(text[slice(*part.value)])) for part in found] == pairs
+    assert all(text[part.start : part.start + 1] == b'"' for part in found)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"1",
+        b"{",
+        b'{"a":NaN}',
+        b'{"a":[-Infinity]}',
+        b'{"a":1,}',
+        b'{"a" 1}',
+        b"{a:1}",
+        b'{"a":1} x',
+        b'{"a":"\xff"}',
+        b'{"a":["\xed\xa0\x80"]}',
+        b'\xef\xbb\xbf{"a":1}',
+        '{"a":1}'.encode("utf-16"),
+        b'{"a":"\x01"}',
+        b'{"a":"\\ud800","b":NaN}',
+        b'{"a":"\\ud800",}',
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"b":"\\ud800","a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_what_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(BadJson):
+        members(body)
+
+
+@pytest.mark.parametrize("value", [b"1" * 6000, b'"\\ud800 cut"', b'{"x":1,"x":2}', b"1e999", b"-0.0"])
+def test_odd_values_pass_as_they_are(value: bytes) -> None:
+    body = b'{"a":' + value + b',"b":2}'
+    assert [body[slice(*part.value)] for part in members(body)] == [value, b"2"]
+
+
+def test_a_key_given_twice_is_found_twice() -> None:
+    assert [part.key for part in members(b'{"a":"x,","a":"x"}')] == ["a", "a"]
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_members_or_refused(body: bytes) -> None:
+    try:
+        members(body)
+    except BadJson:
+        pass
+    loads(body)
+
+
+def test_small_documents_are_read_whatever_they_are() -> None:
+    assert loads(b'{"a": "\\ud800"}') == {"a": "\ud800"}
+    assert loads(b"[NaN]") is loads(b"\xff") is loads(b"[" * 100_000) is None
+
+
+@given(st.text())
+def test_quoting_reads_back(text: str) -> None:
+    assert json.loads(quoted(text)) == text
+
+
+def test_a_lone_surrogate_is_quoted_as_its_escape() -> None:
+    assert quoted("\ud800") == b'"\\ud800"'
+
+
+def test_replacing_with_the_same_changes_nothing() -> None:
+    body = b'{"a":"x"}'
+    assert replace(body, Span(5, 8), b'"x"') is body
+    assert replace(body, Span(5, 8), b'"yy"') == b'{"a":"yy"}'
