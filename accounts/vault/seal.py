@@ -258,6 +258,8 @@ def _plain_kind(content: bytes) -> str | None:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return None
+    if isinstance(value, dict) and value.get("format") in tuple(Format):
+        return None  # our own header, cut off right behind
     if isinstance(value, dict) and isinstance(value.get("accounts"), list):
         return "it is the plain accounts.json of another tool"
     return "it is a plain JSON file, not a sealed store"

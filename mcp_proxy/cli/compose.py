@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from mcp_proxy.providers import all_providers
 from mcp_proxy.routing.facts import Policy
 from mcp_proxy.server.app import build_app
 from mcp_proxy.server.auth import Cors, Door
-from mcp_proxy.server.serving import Server, listen, make_server
+from mcp_proxy.server.serving import GRACE_SECONDS, Server, listen, make_server
 from mcp_proxy.server.stream import Edge
 from mcp_proxy.settings import Settings
 from mcp_proxy.settings.model import Cors as CorsSettings
@@ -154,19 +154,37 @@ async def _serve(settings: Settings) -> int:
     except OSError as exc:
         raise Trouble(f"cannot listen on {host} port {port}: {exc.strerror}", Exit.USAGE) from None
     with bound, announced(settings.paths.accounts_file, port):
-        gateway = make_gateway(settings)
-        await gateway.start()
-        server: Server | None = None
-        try:
-            server = make_server(
-                make_application(settings, gateway), gateway.drain, float(settings.server.idle_timeout)
-            )
+        async with started(settings) as (gateway, server):
             _greet(settings, gateway, bound.getsockname()[1])
             await server.serve(sockets=[bound])
-        finally:
-            await gateway.stop()
     log.info("stopped")
     return Exit.INTERRUPTED if server.interrupted else Exit.OK
+
+
+@contextlib.asynccontextmanager
+async def started(settings: Settings, grace: float = GRACE_SECONDS) -> AsyncIterator[tuple[Gateway, Server]]:
+    """A gateway at work and the server in front of it, not yet serving."""
+    gateway = make_gateway(settings)
+    try:
+        await gateway.start()
+        edge = make_application(settings, gateway)
+        yield gateway, make_server(edge, gateway.drain, float(settings.server.idle_timeout), grace)
+    finally:
+        await gateway.stop()
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, grace: float = GRACE_SECONDS) -> AsyncIterator[tuple[str, Gateway, Server]]:
+    """The whole proxy in this event loop, on any free loopback port: its address, and what it is made of."""
+    with listen("127.0.0.1", 0) as bound:
+        async with started(settings, grace) as (gateway, server), asyncio.TaskGroup() as tasks:
+            tasks.create_task(server._serve(sockets=[bound]))  # without taking over the process's signals
+            while not server.started:  # noqa: ASYNC110 - uvicorn tells it by a flag alone
+                await asyncio.sleep(0.001)
+            try:
+                yield f"http://127.0.0.1:{bound.getsockname()[1]}", gateway, server
+            finally:
+                server.stop()
 
 
 def _greet(settings: Settings, gateway: Gateway, port: int) -> None:

@@ -161,7 +161,7 @@ async def test_an_unknown_model_is_404_at_anthropic_and_1211_at_zai() -> None:
     async with Sandbox() as box:
         got = await post(box, box.account("anthropic"), body("glm-4.7"))
         assert (got.status_code, got.json()["error"]["message"]) == (404, "model: glm-4.7")
-        got = await post(box, box.account("zai"), body(), host="zai")
+        got = await post(box, box.account("zai"), body(), at="zai")
         assert (got.status_code, got.json()["error"]["code"]) == (400, "1211")
 
 
@@ -175,7 +175,7 @@ async def test_safeguards_and_private_headers_are_for_anthropic_alone() -> None:
             (body("glm-4.7"), {"x_stainless_lang": "js"}, "x-stainless-lang"),
         ]
         for sent, fields, wording in cases:
-            got = await post(box, account, sent, host="zai", **fields)
+            got = await post(box, account, sent, at="zai", **fields)
             assert got.status_code == 400
             assert wording in got.json()["error"]["message"]
 
@@ -208,18 +208,18 @@ async def test_thinking_comes_back_only_to_the_vendor_who_signed_it_and_unchange
         assert [block["type"] for block in thought] == ["thinking", "text"]
         again = said(ASK, assistant(*thought), ASK)
         assert (await post(box, account, again)).status_code == 200
-        assert (await post(box, plan, again, host="claude-subscription")).status_code == 200
+        assert (await post(box, plan, again, at="claude-subscription")).status_code == 200
         changed = said(ASK, assistant({**thought[0], "thinking": "something else"}, thought[1]), ASK)
         assert "Invalid `signature`" in (await post(box, account, changed)).text
         foreign = await post(
             box,
             other,
             body("glm-4.7", thinking={"type": "enabled", "budget_tokens": 1024}, max_tokens=2000),
-            host="zai",
+            at="zai",
         )
         moved = said(ASK, assistant(*foreign.json()["content"]), ASK)
         assert "Invalid `signature`" in (await post(box, account, moved)).text
-        assert (await post(box, other, {**moved, "model": "glm-4.7"}, host="zai")).status_code == 200
+        assert (await post(box, other, {**moved, "model": "glm-4.7"}, at="zai")).status_code == 200
 
 
 async def test_a_signature_that_was_scripted_is_taken_back() -> None:
@@ -258,8 +258,8 @@ async def test_a_bad_key_is_401_and_a_good_one_with_an_empty_body_400() -> None:
 async def test_zai_says_which_way_a_key_is_bad() -> None:
     async with Sandbox() as box:
         account = box.account("zai")
-        wrong = await post(box, account, {}, host="zai", authorization="Bearer wrong")
-        absent = await post(box, account, {}, host="zai", authorization=None)
+        wrong = await post(box, account, {}, at="zai", authorization="Bearer wrong")
+        absent = await post(box, account, {}, at="zai", authorization=None)
         assert [got.json()["error"]["code"] for got in (wrong, absent)] == ["1000", "1001"]
         assert wrong.json()["error"]["message"].startswith("[1000][")
 

@@ -1,0 +1,102 @@
+"""The real server on a loopback port, its accounts in a real vault, the sandbox behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from accounts.model import Account, AccountId, ApiKey, Secret
+from mcp_proxy.cli.compose import open_vault, serving
+from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.sandbox import Account as Upstream
+from mcp_proxy.sandbox import Sandbox
+from mcp_proxy.server.serving import Server
+from mcp_proxy.settings import Settings, load
+
+KEY = "proxy-key-of-the-tests"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "claude-code"
+
+
+@dataclass
+class Proxy:
+    """A running proxy and a client that has its key."""
+
+    url: str
+    gateway: Gateway
+    server: Server
+    client: httpx.AsyncClient
+    box: Sandbox
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def named(self, response: httpx.Response) -> str:
+        """The label of the account that served."""
+        account = response.headers["x-proxy-account"].partition("/")[2]
+        return next(label for label, held in self.ids.items() if held == account)
+
+    async def ask(self, text: str = "hello", *, session: str | None = None, **fields: Any) -> httpx.Response:
+        """One message, not streamed unless `stream=True`; read whole."""
+        headers = {"x-claude-code-session-id": session} if session else {}
+        headers |= fields.pop("headers", {})
+        return await self.client.post("/v1/messages", json=message(text, **fields), headers=headers)
+
+    async def limits(self) -> dict[str, Any]:
+        answer = await self.client.get("/account-limits")
+        return {account["label"]: account for account in answer.json()["accounts"]}
+
+
+def message(text: str = "hello", model: str = "claude-sonnet-5", **fields: Any) -> dict[str, Any]:
+    return {"model": model, "max_tokens": 100, "messages": [{"role": "user", "content": text}], **fields}
+
+
+def settings(home: Path, toml: str = "", **environ: str) -> Settings:
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "config.toml").write_text(toml)
+    return load({}, {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": KEY, **environ})
+
+
+def store(at: Settings, box: Sandbox, upstreams: Sequence[tuple[str, Upstream]], **fields: Any) -> dict[str, str]:
+    """Put accounts of the sandbox into the vault, labelled by their aliases; ids by label."""
+    vault = open_vault(at)
+    ids = {}
+    for number, (host, upstream) in enumerate(upstreams):
+        account = Account(
+            id=AccountId(f"{number:06x}"),
+            provider=host,
+            label=upstream.alias,
+            base_url=box.url(host if host in ("zai", "custom") else "anthropic"),
+            **fields,
+        )
+        vault.add(account, ApiKey(Secret(upstream.key)))
+        ids[upstream.alias] = str(account.id)
+    return ids
+
+
+@contextlib.asynccontextmanager
+async def running(
+    home: Path,
+    box: Sandbox,
+    *upstreams: tuple[str, Upstream],
+    toml: str = "",
+    grace: float = 2.0,
+    fields: dict[str, Any] | None = None,
+    environ: dict[str, str] | None = None,
+) -> AsyncIterator[Proxy]:
+    """The proxy in front of accounts of the sandbox."""
+    at = settings(home, toml, **(environ or {}))
+    ids = store(at, box, upstreams, **(fields or {}))
+    async with serving(at, grace) as (url, gateway, server):
+        async with httpx.AsyncClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
+            yield Proxy(url, gateway, server, client, box, ids)
+
+
+def fixture(name: str) -> tuple[bytes, list[tuple[str, str]]]:
+    """A recorded request: its body as on the wire, its headers without what the client's library adds."""
+    headers = json.loads((FIXTURES / "headers" / f"{name}.json").read_text())
+    skipped = {"host", "content-length", "connection", "x-api-key", "authorization"}
+    return (FIXTURES / f"{name}.json").read_bytes(), [pair for pair in headers if pair[0].lower() not in skipped]

@@ -1,0 +1,136 @@
+"""`status`, `limits` and `models` ask a running server and say what it said."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.mcp_proxy.cli.conftest import Proxy
+from tests.mcp_proxy.cli.server import KEY, Canned, canned
+
+LIMITS = {
+    "schema_version": 1,
+    "models": ["zai/glm-4.6"],
+    "accounts": [
+        {"provider": "zai", "label": "work", "limits": {"zai/glm-4.6": {}}},
+        {"provider": "kimi", "label": "old", "limits": {}},
+    ],
+}
+ANSWERS: dict[str, tuple[int, Any]] = {
+    "/health": (200, {"status": "ok", "totals": {"accounts": 2, "rate_limited": 1, "invalid": 0}}),
+    "/livez": (200, {"status": "ok"}),
+    "/account-limits": (200, LIMITS),
+    "/account-limits?format=table": (200, "Account Limits (now)\nö\n"),
+    "/v1/models?limit=1000": (
+        200,
+        {
+            "data": [{"id": "glm-4.6", "display_name": "GLM", "quota": {"remaining_fraction": 0.8, "resets_at": None}}],
+            "has_more": True,
+            "last_id": "glm-4.6",
+        },
+    ),
+    "/v1/models?limit=1000&after_id=glm-4.6": (200, {"data": [{"id": "other"}], "has_more": False, "last_id": "other"}),
+}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Canned]:
+    with canned(dict(ANSWERS), open_paths=("/livez",)) as found:
+        monkeypatch.setenv("MCP_PROXY_URL", found.url)
+        monkeypatch.setenv("PROXY_API_KEY", KEY)
+        yield found
+
+
+def closed_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@pytest.mark.parametrize(("state", "http", "code"), [("ok", 200, 0), ("degraded", 200, 1), ("down", 503, 1)])
+def test_status_says_the_health_and_ends_with_it(
+    proxy: Proxy, server: Canned, state: str, http: int, code: int
+) -> None:
+    server.answers["/health"] = (http, {"status": state})
+    assert proxy("status") == (code, f"{state}: {server.url}\n", "")
+
+
+def test_status_counts_accounts_where_it_may_see_them(proxy: Proxy, server: Canned) -> None:
+    assert proxy("status").out == f"ok: {server.url} (2 accounts, 1 rate limited)\n"
+    document = json.loads(proxy("status", "--json").out)
+    assert (document["schema_version"], document["status"], document["url"]) == (1, "ok", server.url)
+
+
+@pytest.mark.parametrize("command", ["status", "limits", "models"])
+def test_nobody_there_ends_with_6(proxy: Proxy, command: str) -> None:
+    ended = proxy(command, "--url", f"http://127.0.0.1:{closed_port()}")
+    assert (ended.code, ended.out) == (6, "")
+    assert "no server reachable at http://127.0.0.1" in ended.err and len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["status", "limits", "models"])
+def test_a_refused_key_ends_with_4(proxy: Proxy, server: Canned, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("PROXY_API_KEY", "fake-other-key")
+    ended = proxy(command)
+    assert ended.code == 4 and "PROXY_API_KEY" in ended.err and "fake-other-key" not in ended.err
+
+
+def test_a_missing_key_is_said_to_be_missing(proxy: Proxy, server: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROXY_API_KEY")
+    ended = proxy("limits")
+    assert ended.code == 4 and "set PROXY_API_KEY" in ended.err
+
+
+def test_live_asks_the_process_only_and_shows_no_key(proxy: Proxy, server: Canned) -> None:
+    assert proxy("status", "--live") == (0, f"live: {server.url}\n", "")
+    assert server.asked == [("/livez", None)]
+    server.answers["/livez"] = (503, {})
+    assert proxy("status", "--live").code == 1
+    assert json.loads(proxy("status", "--live", "--json").out)["live"] is False
+
+
+def test_limits_prints_the_servers_table_or_document(proxy: Proxy, server: Canned) -> None:
+    assert proxy("limits") == (0, "Account Limits (now)\nö\n", "")
+    assert json.loads(proxy("limits", "--json").out) == LIMITS
+
+
+def test_models_lists_all_pages_with_who_serves_them(proxy: Proxy, server: Canned) -> None:
+    assert proxy("models").out == "glm-4.6   80%  zai/work\nother       ?\n"
+    document = json.loads(proxy("models", "--json").out)
+    assert [model["id"] for model in document["models"]] == ["glm-4.6", "other"]
+    assert document["models"][0]["served_by"] == ["zai/work"]
+
+
+@pytest.mark.parametrize("body", ["<html>", "[1]", '"x"', ""])
+def test_another_program_at_that_address_is_told_apart(proxy: Proxy, server: Canned, body: str) -> None:
+    server.answers["/health"] = (200, body)
+    ended = proxy("status")
+    assert ended.code == 1 and "not from this program" in ended.err
+
+
+def test_an_unexpected_status_fails_with_its_number(proxy: Proxy, server: Canned) -> None:
+    server.answers["/account-limits?format=table"] = (500, "")
+    ended = proxy("limits")
+    assert ended.code == 1 and "HTTP 500" in ended.err
+
+
+def test_something_that_does_not_speak_http_counts_as_not_reachable(proxy: Proxy) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        import threading
+
+        def hang_up() -> None:
+            taken, _ = mute.accept()
+            taken.sendall(b"SSH-2.0-x\r\n")
+            taken.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        ended = proxy("status", "--url", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        thread.join()
+    assert ended.code == 6
