@@ -101,13 +101,14 @@ def sweep(files: Files, target: Path) -> None:
             files.unlink(temporary)
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents, all 0700 whatever the umask."""
+def make_folder(files: Files, folder: Path) -> None:
+    """Create a folder and its missing parents durably, all 0700 whatever the umask. Raises OSError."""
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    make_folder(files, folder.parent)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
+    files.fsync_folder(folder.parent)
 
 
 def check_folder(folder: Path) -> None:
@@ -141,11 +142,12 @@ def read_private(path: Path, limit: int = SIZE_LIMIT) -> bytes | None:
         raise NotReadable(f"{path} cannot be read: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "rb") as file:
-            _check_file(path, os.fstat(descriptor))
-            content = file.read(limit + 1)
+            state = os.fstat(descriptor)
+            _check_file(path, state)
+            content = file.read(limit + 1) if state.st_size <= limit else None
     except OSError as error:
         raise NotReadable(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > limit:
+    if content is None or len(content) > limit:
         raise VaultDamaged(f"{path} is larger than {limit // 2**20} MiB, which is no file of ours")
     return content
 

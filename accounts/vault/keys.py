@@ -133,7 +133,7 @@ def keychain_name(key_id: str) -> str:
 @contextlib.contextmanager
 def key_file_lock(path: Path, files: Files, timeout: float) -> Iterator[None]:
     """Hold the key file still, against other stores that share it. Creates its folder."""
-    make_folder(path.parent)
+    make_folder(files, path.parent)
     check_folder(path.parent)
     lock = FileLock(f"{path}.lock", timeout=timeout, mode=0o600, poll_interval=0.02)
     try:

@@ -191,7 +191,7 @@ class Vault:
         """Hold the store's lock, with what killed writers left swept away. Turns OSError into NotSaved."""
         lock = FileLock(f"{self.path}.lock", timeout=self._lock_timeout, mode=0o600, poll_interval=0.02)
         try:
-            make_folder(self.path.parent)
+            make_folder(self._files, self.path.parent)
             check_folder(self.path.parent)
             with lock:
                 sweep(self._files, self.path)

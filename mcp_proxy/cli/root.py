@@ -9,7 +9,10 @@ ACCOUNTS = Group("Accounts", sort_key=2)
 LOOK = Group("Look at a running server", sort_key=3)
 HELP = Group("Help", sort_key=4)
 
-EPILOGUE = """\
+# Not an epilogue: that would show under every command's help as well.
+HELP_TEXT = """\
+One Anthropic Messages API in front of all your accounts.
+
 First steps:
   proxy demo                                  see it work, without any account
   proxy accounts add                          store your first account
@@ -29,13 +32,12 @@ def version() -> str:
 
 app = App(
     name="proxy",
-    help="One Anthropic Messages API in front of all your accounts.",
-    help_epilogue=EPILOGUE,
+    help=HELP_TEXT,
     help_format="plaintext",
     version=version,
-    group_commands=HELP,
     suppress_keyboard_interrupt=False,
 )
+app["--help"].group = app["--version"].group = HELP
 app.command("mcp_proxy.cli.serve:app", name="serve", help="Run the server.", group=SERVE)
 app.command("mcp_proxy.cli.demo:app", name="demo", help="Show it at work on simulated providers.", group=SERVE)
 app.command("mcp_proxy.cli.accounts:app", name="accounts", help="Add, list and look after accounts.", group=ACCOUNTS)

@@ -38,7 +38,7 @@ def serve(
     port: Annotated[int | None, Parameter(name=["--port", "-p"], help="Port (default 8080; env PORT).")] = None,
     fallback: Annotated[
         bool | None,
-        Parameter(help="Another model family when all accounts are exhausted (default off; env ENABLE_FALLBACK)."),
+        Parameter(help="Let another model of the same size class stand in (default off; env ENABLE_FALLBACK)."),
     ] = None,
     soft_limit: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from mcp_proxy.core.http import Headers
@@ -54,6 +54,14 @@ class Failure:
     body: bytes | None = None
     headers: Headers = ()
     reached: bool = True
+
+
+def scrubbed(failure: Failure, secret: str) -> Failure:
+    """The failure without a secret that its upstream may have quoted back."""
+    if not secret or (secret not in failure.message and (failure.body is None or secret.encode() not in failure.body)):
+        return failure
+    body = failure.body.replace(secret.encode(), b"...") if failure.body is not None else None
+    return replace(failure, message=failure.message.replace(secret, "..."), body=body)
 
 
 @dataclass(frozen=True, slots=True)

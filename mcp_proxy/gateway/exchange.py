@@ -9,11 +9,11 @@ from enum import StrEnum
 
 import structlog
 
-from mcp_proxy.core.failure import Blame, Failure, Refusal
+from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
 from mcp_proxy.core.messages import Ask
-from mcp_proxy.core.provider import Offer
+from mcp_proxy.core.provider import Access, Offer, Provider
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
 from mcp_proxy.gateway.answer import Answer, CutShort, network_failure, read_answer, relay
@@ -231,6 +231,13 @@ class Exchange:
         access = around.catalog.access(seat.account, token) if token else None
         if provider is None or access is None:
             return Failure(Blame.CONFIG, 502, "api_error", f"{seat.provider}: no address or no credential")
+        result = await self._read(seat, offer, provider, access, others)
+        return result if isinstance(result, Answer) else scrubbed(result, access.token.value.reveal())
+
+    async def _read(
+        self, seat: Seat, offer: Offer, provider: Provider, access: Access, others: bool
+    ) -> Answer | Failure:
+        around = self.around
         seconds = self._left()
         if others:
             seconds = min(seconds, HEAD_SECONDS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from mcp_proxy.core.failure import Failure
+from mcp_proxy.core.failure import Failure, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.provider import Access, Provider
@@ -129,7 +129,7 @@ class Readings:
             except (NetworkTrouble, TimeoutError) as trouble:
                 failure = str(trouble) or "no answer in time"
             else:
-                failure = result.message if isinstance(result, Failure) else None
+                failure = scrubbed(result, access.token.value.reveal()).message if isinstance(result, Failure) else None
                 if not isinstance(result, Failure):
                     self._pool.apply(on_quotas(seat.id, result))
         if failure is None:
@@ -156,7 +156,8 @@ class Readings:
                 schedule.models_at = after(now, self._jittered(BUSY_SECONDS))
                 return
         if isinstance(result, Failure):
-            log.debug("models not listed", account=seat.id, provider=seat.provider, error=result.message[:200])
+            error = scrubbed(result, access.token.value.reveal()).message[:200]
+            log.debug("models not listed", account=seat.id, provider=seat.provider, error=error)
         elif result:
             self._roster.discovered(seat.id, result)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from mcp_proxy.core.failure import ERROR_TYPES, Blame, Failure, Refusal, error_type, status_of
 from mcp_proxy.core.http import Headers
 from mcp_proxy.core.provider import Offer, ReadFailure
-from mcp_proxy.core.quota import ACCOUNT, Bucket, model_bucket
+from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.dialects.json_text import loads
 from mcp_proxy.dialects.native import returning_headers
@@ -88,7 +88,7 @@ class Case:
 
     def model(self, until: Instant | None = None, status: int = 404) -> Failure:
         """This account does not have the model, until then (an hour where nobody says)."""
-        limit, retry_at = model_bucket(self.offer.model), until or after(self.now, HOUR)
+        limit, retry_at = absence(self.offer.model), until or after(self.now, HOUR)
         return Failure(Blame.MODEL, status, error_type(status), self.message, limit, retry_at, headers=self.headers)
 
     def trouble(self, status: int | None = None) -> Failure:

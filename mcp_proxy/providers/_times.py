@@ -73,7 +73,7 @@ def moment(value: object) -> Instant | None:
     except ValueError:
         return http_date(value)
     try:
-        return Instant((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
+        return moment((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
     except (OverflowError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.provider import Offer
-from mcp_proxy.core.quota import Kind, Quota, RateLimit
+from mcp_proxy.core.quota import ACCOUNT, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.routing.facts import Facts, Seat
 
@@ -50,7 +50,7 @@ def on_failure(failure: Failure, seat: Seat, now: Instant) -> Lesson:
         return Lesson((_closing(failure, seat, now),), stumbled=False)
     if failure.blame in (Blame.ACCOUNT, Blame.TOKEN):
         return Lesson(invalid=failure.message, stumbled=False)
-    if failure.blame in (Blame.PROVIDER, Blame.NETWORK):
+    if failure.blame in (Blame.PROVIDER, Blame.NETWORK, Blame.CONFIG):
         return Lesson(stumbled=True)
     return Lesson()
 
@@ -60,11 +60,13 @@ def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
     if bucket is None:
         raise ValueError("only a failure with a limit closes a bucket")
     if failure.retry_at is not None:
-        longest = LONGEST_LIMIT_SECONDS if bucket.kind is Kind.ALLOWANCE else LONGEST_RATE_SECONDS
+        longest = LONGEST_RATE_SECONDS if bucket.kind is Kind.RATE and bucket != ACCOUNT else LONGEST_LIMIT_SECONDS
         until = Instant(min(max(failure.retry_at, now), now + longest))
         return Limited(seat.id, RateLimit(bucket, until, failure.message, now))
     held = seat.closed.get(bucket)
-    strikes = held.strikes + 1 if held is not None else 1
+    strikes = held.strikes if held is not None else 0
+    if held is None or held.limit.until <= now or not strikes:
+        strikes += 1  # not for one that was asked before the bucket closed: a crowd refused at once is one strike
     until = after(now, BACKOFF_SECONDS[min(strikes, len(BACKOFF_SECONDS)) - 1])
     if held is not None and held.limit.until > until:
         until = held.limit.until  # our guess never shortens what an upstream said

@@ -33,6 +33,7 @@ class Sandbox:
     clock  seconds since the epoch; windows, reset times and dates follow it. Silence and pacing take real time
     ports  fixed ports by host name; others are chosen by the system
     rules  how strict to be with requests
+    keep   how many of the latest requests to remember, bodies and all
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Sandbox:
         clock: Callable[[], float] = wall_clock,
         ports: dict[str, int] | None = None,
         rules: Rules = Rules.ALL,
+        keep: int = 10_000,
     ) -> None:
         rows = [HOSTS[host] if isinstance(host, str) else host for host in hosts]
         self._services = {row.name: Service(host=row, rules=rules) for row in rows}
         self._clock = clock
         self._ports = ports or {}
+        self._keep = keep
         self._servers: list[asyncio.Server] = []
         self._lines: dict[Line, asyncio.Task[None]] = {}
         self._trouble: list[Exception] = []
@@ -182,6 +185,7 @@ class Sandbox:
         account = received.account
         for seen in (self.received, service.received, *((account.received,) if account else ())):
             seen.append(received)
+            del seen[: -self._keep]
         if account:
             account.in_flight += 1
         try:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -17,6 +18,9 @@ from mcp_proxy.sandbox.replies import Cut, Pause, Step
 
 MAX_HEAD = 256 * 1024
 """Bytes of a request head; more than the API's edge takes, less than would hurt."""
+
+LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""On, for no time: closing then sends RST."""
 
 BREATH = 0.02
 """Seconds before a reset, so that what was sent before it has been read: a reset may overtake."""
@@ -170,7 +174,7 @@ class Line(asyncio.Protocol):
         """RST, now."""
         sock = self._transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
         self._transport.abort()
 
 

@@ -18,8 +18,22 @@ from mcp_proxy.dialects.anthropic_ask import read_ask
 from tests.fakes import FakeResponse, FakeTransport
 
 NAMES = frozenset(
-    "anthropic claude-subscription antigravity zai zhipu kimi kimi-code deepseek minimax alibaba openrouter custom "
-    "copilot openai".split()
+    [
+        "anthropic",
+        "claude-subscription",
+        "antigravity",
+        "zai",
+        "zhipu",
+        "kimi",
+        "kimi-code",
+        "deepseek",
+        "minimax",
+        "alibaba",
+        "openrouter",
+        "custom",
+        "copilot",
+        "openai",
+    ]
 )
 """The names people may write (contract, "Providers")."""
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -60,17 +60,21 @@ def settings(home: Path, toml: str = "", **environ: str) -> Settings:
     return load({}, {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": KEY, **environ})
 
 
-def store(at: Settings, box: Sandbox, upstreams: Sequence[tuple[str, Upstream]], **fields: Any) -> dict[str, str]:
+Held: TypeAlias = tuple[str, Upstream] | tuple[str, Upstream, dict[str, Any]]
+"""An account of the sandbox: its provider, itself, and what the proxy's account says besides."""
+
+
+def store(at: Settings, box: Sandbox, upstreams: Sequence[Held]) -> dict[str, str]:
     """Put accounts of the sandbox into the vault, labelled by their aliases; ids by label."""
     vault = open_vault(at)
     ids = {}
-    for number, (host, upstream) in enumerate(upstreams):
+    for number, (host, upstream, *more) in enumerate(upstreams):
+        fields = more[0] if more else {}
         account = Account(
             id=AccountId(f"{number:06x}"),
             provider=host,
             label=upstream.alias,
-            base_url=box.url(host if host in ("zai", "custom") else "anthropic"),
-            **fields,
+            **{"base_url": box.url(host), **fields},
         )
         vault.add(account, ApiKey(Secret(upstream.key)))
         ids[upstream.alias] = str(account.id)
@@ -81,15 +85,14 @@ def store(at: Settings, box: Sandbox, upstreams: Sequence[tuple[str, Upstream]],
 async def running(
     home: Path,
     box: Sandbox,
-    *upstreams: tuple[str, Upstream],
+    *upstreams: Held,
     toml: str = "",
     grace: float = 2.0,
-    fields: dict[str, Any] | None = None,
     environ: dict[str, str] | None = None,
 ) -> AsyncIterator[Proxy]:
     """The proxy in front of accounts of the sandbox."""
     at = settings(home, toml, **(environ or {}))
-    ids = store(at, box, upstreams, **(fields or {}))
+    ids = store(at, box, upstreams)
     async with serving(at, grace) as (url, gateway, server):
         async with httpx.AsyncClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
             yield Proxy(url, gateway, server, client, box, ids)

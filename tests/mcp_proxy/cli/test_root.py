@@ -40,8 +40,8 @@ import sys
 from mcp_proxy.cli.root import app
 from mcp_proxy.cli.run import run
 assert run(app, ["--help"]) == 0
-heavy = {HEAVY!r}
-sys.exit(" ".join(name for name in sys.modules if name.split(".")[0] in heavy or name.startswith("mcp_proxy.cli.s")) or 0)
+heavy = {(*HEAVY, "mcp_proxy.cli.s", "mcp_proxy.settings")!r}
+sys.exit(" ".join(name for name in sys.modules if name.startswith(heavy)) or 0)
 """
     done = python("-c", code)
     assert done.returncode == 0, done.stderr

@@ -43,7 +43,8 @@ def test_a_recorded_refusal_is_read(name: ProviderName, case: dict[str, Any]) ->
     failure = provider.read_failure(refusal, offer, now)
 
     assert failure.blame == expect["blame"]
-    limit = f"model:{offer.model}" if expect["limit"] == "model" else expect["limit"]
+    scope = "absent" if expect["blame"] == "model" else "model"
+    limit = f"{scope}:{offer.model}" if expect["limit"] == "model" else expect["limit"]
     assert (failure.limit.name if failure.limit else None) == limit
     assert failure.limit is None or failure.limit in offer.buckets
     assert failure.retry_at == instant(expect["retry_at"])

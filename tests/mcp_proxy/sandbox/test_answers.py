@@ -4,7 +4,6 @@ import asyncio
 import json
 
 import anthropic
-import httpx
 import pytest
 
 from mcp_proxy.core.usage import Usage
@@ -24,7 +23,7 @@ from mcp_proxy.sandbox import (
 from mcp_proxy.sandbox.lies import folded
 from mcp_proxy.sandbox.replies import Reply
 from mcp_proxy.sandbox.service import Service
-from tests.mcp_proxy.sandbox.asking import body, events, fixture, post
+from tests.mcp_proxy.sandbox.asking import body, client, events, fixture, post
 
 EPHEMERAL = {"type": "ephemeral"}
 
@@ -130,13 +129,13 @@ async def test_hidden_thinking_is_a_signature_alone() -> None:
 
 
 async def test_what_claude_code_asks_in_the_background_gets_the_shape_it_wants() -> None:
-    async with Sandbox(["anthropic"]) as box, httpx.AsyncClient(trust_env=False) as client:
+    async with Sandbox(["anthropic"]) as box, client() as asking:
         account = box.account("anthropic")
         texts = {}
         for name in ("title_generation", "auto_mode_classifier_block_stage1", "auto_mode_classifier_severity_stage1"):
             sent, named = fixture(name)
             all_headers = {**named, "authorization": f"Bearer {account.key}", "accept-encoding": "identity"}
-            got = await client.post(
+            got = await asking.post(
                 box.url("anthropic") + "/v1/messages", json=sent | {"stream": False}, headers=all_headers
             )
             texts[name] = (got.json()["content"][0]["text"], got.json()["stop_sequence"])

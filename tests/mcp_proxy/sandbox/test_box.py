@@ -10,13 +10,13 @@ import httpx
 import pytest
 
 from mcp_proxy.sandbox import HOSTS, Sandbox, faults
-from tests.mcp_proxy.sandbox.asking import body, headers, post, wire
+from tests.mcp_proxy.sandbox.asking import body, client, headers, post, wire
 
 
 async def get(box: Sandbox, host: str, path: str, **fields: str | None) -> httpx.Response:
     named = headers(next(iter(box.host(host).accounts.values())), **fields)
-    async with httpx.AsyncClient(trust_env=False) as client:
-        return await client.get(box.url(host) + path, headers=named)
+    async with client() as asking:
+        return await asking.get(box.url(host) + path, headers=named)
 
 
 def sockets() -> int:
@@ -54,15 +54,24 @@ async def test_what_came_is_kept_as_it_came() -> None:
         assert seen.sent > 400 and seen.closed_after is None
 
 
+async def test_only_the_latest_requests_are_remembered() -> None:
+    async with Sandbox(keep=2) as box:
+        account = box.account("anthropic")
+        for number in range(3):
+            await post(box, account, body(text=str(number)))
+        assert [seen.json["messages"][0]["content"] for seen in account.received] == ["1", "2"]
+        assert len(box.received) == 2
+
+
 async def test_connections_are_counted_and_kept_for_several_requests() -> None:
-    async with Sandbox() as box, httpx.AsyncClient(trust_env=False) as client:
+    async with Sandbox() as box, client() as asking:
         account = box.account("anthropic")
         for stream in (True, False, True):
             sent = body(stream=stream)
-            got = await client.post(box.url("anthropic") + "/v1/messages", json=sent, headers=headers(account))
+            got = await asking.post(box.url("anthropic") + "/v1/messages", json=sent, headers=headers(account))
             assert got.status_code == 200
         assert (box.open, box.total, box.host("zai").total) == (1, 1, 0)
-        await client.aclose()
+        await asking.aclose()
         await box.until(lambda: box.open == 0)
 
 
@@ -94,8 +103,8 @@ async def test_the_client_s_leaving_is_seen_at_once() -> None:
         await wire(box, account, body(stream=True), wait=0.1)
         left = loop.time()
         await box.until(lambda: account.received[0].closed_after is not None)
-        assert loop.time() - left < 0.1
-        assert account.received[0].closed_after == pytest.approx(0.1, abs=0.08)
+        assert loop.time() - left < 0.5
+        assert 0.08 < (account.received[0].closed_after or 0) < 1
         assert account.in_flight == 0 and box.open == 0
 
 
@@ -105,6 +114,7 @@ async def test_waiting_for_what_does_not_come_ends() -> None:
             await box.until(lambda: False, timeout=0.02)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_leaving_ends_everything_at_once_whatever_is_open() -> None:
     loop = asyncio.get_running_loop()
     before, tasks = sockets(), len(asyncio.all_tasks())
@@ -171,6 +181,7 @@ async def test_a_vendor_of_one_s_own_is_a_row() -> None:
         assert (got.status_code, box.url("acme")[-5:], got.json()["model"]) == (200, "/acme", "acme-1")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process there")
 async def test_standing_alone_it_prints_where_it_is_and_ends_with_an_interrupt() -> None:
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mcp_proxy.sandbox", "--host", "zai", "--accounts", "1", stdout=asyncio.subprocess.PIPE
@@ -179,9 +190,9 @@ async def test_standing_alone_it_prints_where_it_is_and_ends_with_an_interrupt()
     name, url = (await running.stdout.readline()).decode().split()
     key = (await running.stdout.readline()).decode().strip()
     assert name == "zai" and url.startswith("http://127.0.0.1:")
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with client() as asking:
         monitor = url.removesuffix("/api/anthropic") + "/api/monitor/usage/quota/limit"
-        got = await client.get(monitor, headers={"authorization": key, "accept-encoding": "identity"})
+        got = await asking.get(monitor, headers={"authorization": key, "accept-encoding": "identity"})
         assert got.json()["success"] is True
     running.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(running.wait(), 3) == 0

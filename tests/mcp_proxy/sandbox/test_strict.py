@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from mcp_proxy.sandbox import Rules, Sandbox, Thinking, ToolUse
-from tests.mcp_proxy.sandbox.asking import FIXTURES, body, fixture, post, wire
+from tests.mcp_proxy.sandbox.asking import FIXTURES, body, client, fixture, post, wire
 
 INDEX = [entry for entry in json.loads((FIXTURES / "index.json").read_text()) if entry["method"] == "POST"]
 USE = {"type": "tool_use", "id": "toolu_01A", "name": "ls", "input": {}}
@@ -28,14 +28,14 @@ def assistant(*blocks: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_every_recorded_request_of_claude_code_is_accepted() -> None:
-    async with Sandbox(["anthropic"]) as box, httpx.AsyncClient(trust_env=False) as client:
+    async with Sandbox(["anthropic"]) as box, client() as asking:
         account = box.account("anthropic")
         account.models |= box.account("anthropic", models=["gemini-3-pro"]).models
         assert len(INDEX) > 30
         for entry in INDEX:
             sent, named = fixture(entry["name"])
             all_headers = {**named, "authorization": f"Bearer {account.key}", "accept-encoding": "identity"}
-            got = await client.post(box.url("anthropic") + entry["url"], json=sent, headers=all_headers)
+            got = await asking.post(box.url("anthropic") + entry["url"], json=sent, headers=all_headers)
             assert got.status_code == 200, (entry["name"], got.text)
         assert box.complaints == []
 

@@ -7,7 +7,7 @@ import httpx
 
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.sandbox import Account, Answer, Counts, Sandbox, Text, Window
-from tests.mcp_proxy.sandbox.asking import body, post
+from tests.mcp_proxy.sandbox.asking import body, client, post
 
 NOW = 1_790_000_000.0
 LARGE = Answer((Text("large"),), usage=Usage(input=600, output=300))
@@ -28,8 +28,8 @@ def limits(got: httpx.Response, family: str) -> tuple[int, int, float]:
 async def monitor(box: Sandbox, account: Account, **fields: str) -> httpx.Response:
     url = box.url("zai").removesuffix("/api/anthropic") + "/api/monitor/usage/quota/limit"
     named = {"authorization": account.key, "accept-encoding": "identity", **fields}
-    async with httpx.AsyncClient(trust_env=False) as client:
-        return await client.get(url, headers=named)
+    async with client() as asking:
+        return await asking.get(url, headers=named)
 
 
 async def test_each_answer_of_anthropic_tells_four_limits_that_go_down() -> None:

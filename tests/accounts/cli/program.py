@@ -1,0 +1,66 @@
+"""The `proxy accounts` command over a store in a folder, with a provider that answers by what the key says.
+
+Also a program: `python -m tests.accounts.cli.program HOME WORDS…`. A key with `refused` in it is refused, one with
+`unreachable` cannot be checked, one with `interrupt` is as if Ctrl-C was typed; every other works.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from accounts.cli import AccountState, Ports, ProviderInfo, build, run
+from accounts.model import Account, AccountId, ApiKeySignIn, Credential, Secret, Verdict, Works
+from accounts.vault.vault import Vault
+
+NOW = 1_800_000_000.0
+CONFIGURED = Account(id=AccountId("cfg001"), provider="zai", label="from-config")
+PROVIDERS = {
+    info.name: info
+    for info in (
+        ProviderInfo("zai", "Z.AI", ApiKeySignIn("https://keys.example/zai"), base_url="https://zai.example"),
+        ProviderInfo("kimi", "Kimi", ApiKeySignIn(notice="Kimi forbids this in its terms.")),
+        ProviderInfo("custom", "Any Anthropic endpoint", ApiKeySignIn(), needs_base_url=True),
+    )
+}
+
+
+def verdict(account: Account, credential: Credential) -> Verdict:
+    text = credential.key.reveal()
+    if "refused" in text:
+        return Verdict(Works.REFUSED, f"401 invalid key {text}\x1b[31m")
+    if "unreachable" in text:
+        return Verdict(Works.UNREACHABLE, "no answer within 10 s")
+    if "interrupt" in text:
+        raise KeyboardInterrupt
+    return Verdict(Works.YES)
+
+
+def ports(home: Path, **fields: object) -> Ports:
+    from tests.accounts.kit import vault_in
+
+    def open_vault() -> Vault:
+        return vault_in(home, key=os.environ.get("TEST_VAULT_KEY"))
+
+    given: dict[str, object] = {
+        "open_vault": open_vault,
+        "providers": PROVIDERS,
+        "verify": verdict,
+        "limits": dict[AccountId, AccountState],
+        "server_running": lambda: False,
+        "extra_accounts": lambda: (),
+        "now": lambda: NOW,
+        "export_passphrase": Secret(os.environ["TEST_EXPORT"]) if "TEST_EXPORT" in os.environ else None,
+    }
+    return Ports(**{**given, **fields})  # type: ignore[arg-type]
+
+
+def call(made: Ports, *words: str) -> int:
+    return run(build(made), list(words))
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    sys.exit(call(ports(Path(sys.argv[1])), *sys.argv[2:]))

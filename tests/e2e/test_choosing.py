@@ -1,0 +1,248 @@
+"""Who serves: conversations keep their account, the last fifth is saved, the dead are passed over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mcp_proxy.cli.compose import serving
+from mcp_proxy.gateway import quotas
+from mcp_proxy.sandbox import Fault, Sandbox, faults, refusals
+from tests.e2e.harness import KEY, message, running, settings
+
+ZAI = "glm-4.7"
+
+
+async def test_a_conversation_keeps_its_account_for_fifty_turns(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        upstreams = [("anthropic", box.account("anthropic", alias=f"a{n}")) for n in range(4)]
+        async with running(tmp_path, box, *upstreams) as proxy:
+            answers = [await proxy.ask(f"turn {turn}", session="s") for turn in range(50)]
+            assert len({proxy.named(answer) for answer in answers}) == 1
+            reasons = [answer.headers["x-proxy-reason"] for answer in answers]
+            assert reasons == ["first_choice"] + ["sticky"] * 49
+
+
+async def test_three_conversations_at_once_each_keep_their_account(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        upstreams = [("anthropic", box.account("anthropic", alias=f"a{n}")) for n in range(3)]
+        async with running(tmp_path, box, *upstreams) as proxy:
+
+            async def talk(session: str) -> set[str]:
+                return {proxy.named(await proxy.ask(f"turn {turn}", session=session)) for turn in range(20)}
+
+            served = await asyncio.gather(*(talk(session) for session in ("one", "two", "three")))
+            assert [len(accounts) for accounts in served] == [1, 1, 1]
+
+
+async def test_an_exhausted_account_hands_its_conversation_on(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        async with running(tmp_path, box, ("anthropic", a), ("anthropic", b)) as proxy:
+            first = await proxy.ask(session="s")
+            held = {"a": a, "b": b}[proxy.named(first)]
+            held.drain("input-tokens")
+            second = await proxy.ask(session="s")
+            assert second.status_code == 200
+            assert proxy.named(second) != proxy.named(first)
+            assert (second.headers["x-proxy-reason"], second.headers["x-proxy-attempts"]) == ("failover", "2")
+            third = await proxy.ask(session="s")
+            assert (proxy.named(third), third.headers["x-proxy-reason"]) == (proxy.named(second), "sticky")
+            assert third.headers["x-proxy-attempts"] == "1", "what is closed is not asked again"
+
+
+async def test_the_soft_limit_moves_new_conversations_at_once_and_a_running_one_at_its_next_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotas, "REFRESH_SECONDS", 0.0)
+    async with Sandbox(["zai"]) as box:
+        a, b = box.account("zai", alias="a"), box.account("zai", alias="b")
+        held = {"a": a, "b": b}
+        async with running(tmp_path, box, ("zai", a), ("zai", b)) as proxy:
+            first = await proxy.ask(model=ZAI, session="s")
+            low = proxy.named(first)
+            held[low].drain("5h", to=0.15)
+            await proxy.client.get("/account-limits?refresh=true")
+            assert (await proxy.limits())[low]["status"] == "soft_limited"
+            moved = await proxy.ask(model=ZAI, session="s")
+            assert proxy.named(moved) != low
+            assert moved.headers["x-proxy-reason"] == "soft_limited"
+            fresh = [await proxy.ask(model=ZAI, session=f"n{n}") for n in range(6)]
+            assert {proxy.named(answer) for answer in fresh} == {proxy.named(moved)}
+            held[proxy.named(moved)].always(refusals.zai_error(1308, resets_in=900))
+            last = await proxy.ask(model=ZAI, session="s")
+            assert (last.status_code, proxy.named(last)) == (200, low), "the saved rest is there when all else is gone"
+
+
+async def test_a_soft_limit_is_read_in_the_background_without_anybody_asking(tmp_path: Path) -> None:
+    async with Sandbox(["zai"]) as box:
+        a = box.account("zai", alias="a")
+        a.drain("7d", to=0.2)
+        async with running(tmp_path, box, ("zai", a)) as proxy:
+            async with asyncio.timeout(5):
+                while (await proxy.limits())["a"]["status"] != "soft_limited":
+                    await asyncio.sleep(0.05)
+            limits = (await proxy.limits())["a"]["limits"][f"zai/{ZAI}"]
+            assert limits["remaining"] == "20%" and limits["soft_limited"] is True
+            assert [window["name"] for window in limits["windows"]] == ["5h", "7d"]
+
+
+@pytest.mark.parametrize("death", ["refused key", "no server", "exhausted", "hangs up", "overloaded"])
+async def test_after_six_dead_accounts_the_seventh_answers(tmp_path: Path, death: str) -> None:
+    toml = "[routing]\nmax_attempts = 7\n" if death in ("hangs up", "overloaded") else ""
+    async with Sandbox(["anthropic"]) as box:
+        dead = [box.account("anthropic", alias=f"dead{n}") for n in range(6)]
+        fields: dict[str, object] = {"tier": 1}
+        for account in dead:
+            match death:
+                case "refused key":
+                    account.revoked = True
+                case "exhausted":
+                    account.drain("input-tokens")
+                case "hangs up":
+                    account.always(faults.drop())
+                case "overloaded":
+                    account.always(refusals.overloaded())
+        upstreams = [
+            (
+                "anthropic",
+                each,
+                fields | ({"base_url": f"http://127.0.0.1:{number + 1}"} if death == "no server" else {}),
+            )
+            for number, each in enumerate(dead)
+        ]
+        seventh = ("anthropic", box.account("anthropic", alias="alive"), {"tier": 2})
+        async with running(tmp_path, box, *upstreams, seventh, toml=toml) as proxy:
+            answer = await proxy.ask()
+            assert answer.status_code == 200, answer.text
+            assert proxy.named(answer) == "alive"
+            assert answer.headers["x-proxy-attempts"] == "7"
+            again = await proxy.ask()
+            assert again.headers["x-proxy-attempts"] == "1", "the dead are not walked twice"
+
+
+async def test_all_exhausted_waits_when_the_reset_is_near(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        async with running(tmp_path, box, ("anthropic", a), ("anthropic", b)) as proxy:
+            a.script(refusals.rate_limited(60))
+            b.script(refusals.rate_limited(1))
+            begun = time.monotonic()
+            answer = await proxy.ask()
+            assert answer.status_code == 200
+            assert 0.9 < time.monotonic() - begun < 4
+            assert (proxy.named(answer), answer.headers["x-proxy-reason"]) == ("b", "waited")
+
+
+async def test_all_exhausted_for_long_is_a_true_429_at_once(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        async with running(tmp_path, box, ("anthropic", a), ("anthropic", b)) as proxy:
+            a.script(refusals.rate_limited(2000))
+            b.script(refusals.rate_limited(900))
+            begun = time.monotonic()
+            answer = await proxy.ask()
+            assert time.monotonic() - begun < 2
+            assert answer.status_code == 429
+            assert 895 <= int(answer.headers["retry-after"]) <= 900
+            assert answer.headers["x-should-retry"] == "false"
+            error = answer.json()["error"]
+            assert error["type"] == "rate_limit_error"
+            assert "claude-sonnet-5" in error["message"] and "RESOURCE_EXHAUSTED" in error["message"]
+            again = await proxy.ask()
+            assert again.status_code == 429 and again.headers["x-proxy-attempts"] == "0", "nobody is asked in vain"
+            assert len([each for each in box.received if each.path == "/v1/messages"]) == 2
+
+
+async def test_a_wait_that_would_pass_the_clients_own_timeout_is_not_begun(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            a.script(refusals.rate_limited(30))
+            begun = time.monotonic()
+            answer = await proxy.ask(headers={"x-stainless-timeout": "20"})
+            assert answer.status_code == 429 and time.monotonic() - begun < 2
+
+
+async def test_limits_survive_a_restart(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            a.script(refusals.rate_limited(900))
+            assert (await proxy.ask()).status_code == 429
+        async with serving(settings(tmp_path), 1.0) as (url, _, _):
+            async with httpx.AsyncClient(headers={"x-api-key": KEY}, trust_env=False) as client:
+                answer = await client.post(f"{url}/v1/messages", json=message())
+            assert answer.status_code == 429 and 880 < int(answer.headers["retry-after"]) <= 900
+        assert len([each for each in a.received if each.path == "/v1/messages"]) == 1
+
+
+NONE = range(1, 6)
+HINTS = [
+    (refusals.rate_limited(700), range(699, 701)),
+    (refusals.rate_limited("700.5"), range(700, 702)),
+    (refusals.rate_limited(http_date=700), range(698, 701)),
+    (refusals.rate_limited(ms=700_000), range(699, 701)),
+    (refusals.rate_limited(), NONE),
+    (refusals.throttled(), NONE),
+    (refusals.rate_limited(-5), NONE),
+    (refusals.rate_limited(http_date=-700), NONE),
+    (refusals.rate_limited("soon"), NONE),
+    (refusals.spend_limit(2 * 86_400), range(86_400, 3 * 86_400)),
+]
+
+
+@pytest.mark.parametrize(("refusal", "expected"), HINTS)
+async def test_each_kind_of_reset_hint_is_kept_and_told(tmp_path: Path, refusal: Fault, expected: range) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a), toml="[routing]\nmax_wait = 0\n") as proxy:
+            a.script(refusal)
+            answer = await proxy.ask()
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) in expected
+            assert (await proxy.ask()).headers["x-proxy-attempts"] == "0", "it is kept"
+
+
+@pytest.mark.parametrize(("code", "resets_in", "expected"), [(1308, 3600, 3600), (1310, 86_400, 86_400), (1302, 0, 10)])
+async def test_zai_tells_its_reset_in_prose(tmp_path: Path, code: int, resets_in: float, expected: int) -> None:
+    async with Sandbox(["zai"]) as box:
+        a = box.account("zai", alias="a")
+        async with running(tmp_path, box, ("zai", a), toml="[routing]\nmax_wait = 0\n") as proxy:
+            a.script(refusals.zai_error(code, resets_in=resets_in))
+            answer = await proxy.ask(model=ZAI)
+            assert answer.status_code == 429
+            assert expected - 5 <= int(answer.headers["retry-after"]) <= expected
+
+
+async def test_what_nobody_serves_is_404_and_a_refused_key_503(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        a.revoked = True
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            unknown = await proxy.ask(model="no-such-model")
+            assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")
+            refused = await proxy.ask()
+            assert refused.status_code == 503 and refused.headers["x-should-retry"] == "false"
+            shown = (await proxy.limits())["a"]
+            assert shown["status"] == "invalid" and "x-api-key" in shown["error"]
+            assert a.key not in refused.text
+
+
+async def test_the_limits_endpoint_may_ask_the_providers_first(tmp_path: Path) -> None:
+    async with Sandbox(["zai"]) as box:
+        a = box.account("zai", alias="a")
+        async with running(tmp_path, box, ("zai", a)) as proxy:
+            await box.until(lambda: any(each.path.endswith("/quota/limit") for each in a.received))
+            before = len([each for each in a.received if each.path.endswith("/quota/limit")])
+            for _ in range(3):
+                await proxy.client.get("/account-limits?refresh=true")
+            asked = len([each for each in a.received if each.path.endswith("/quota/limit")])
+            assert asked == before, "read a moment ago"
+            table = await proxy.client.get("/account-limits?format=table")
+            assert table.headers["content-type"].startswith("text/plain")
+            assert table.text.startswith("Account Limits (")
