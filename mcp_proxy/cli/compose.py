@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -149,16 +150,20 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> int:
     host, port = settings.server.host, settings.server.port
-    try:
-        bound = listen(host, port)
-    except OSError as exc:
-        raise Trouble(f"cannot listen on {host} port {port}: {exc.strerror}", Exit.USAGE) from None
-    with bound, announced(settings.paths.accounts_file, port):
+    with listening(host, port) as bound, announced(settings.paths.accounts_file, port):
         async with started(settings) as (gateway, server):
             _greet(settings, gateway, bound.getsockname()[1])
             await server.serve(sockets=[bound])
     log.info("stopped")
     return Exit.INTERRUPTED if server.interrupted else Exit.OK
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A listening socket, or the trouble that a person can put right."""
+    try:
+        return listen(host, port)
+    except OSError as exc:
+        raise Trouble(f"cannot listen on {host} port {port}: {exc.strerror or exc}", Exit.USAGE) from None
 
 
 @contextlib.asynccontextmanager
@@ -174,9 +179,11 @@ async def started(settings: Settings, grace: float = GRACE_SECONDS) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, grace: float = GRACE_SECONDS) -> AsyncIterator[tuple[str, Gateway, Server]]:
-    """The whole proxy in this event loop, on any free loopback port: its address, and what it is made of."""
-    with listen("127.0.0.1", 0) as bound:
+async def serving(
+    settings: Settings, grace: float = GRACE_SECONDS, port: int = 0
+) -> AsyncIterator[tuple[str, Gateway, Server]]:
+    """The whole proxy in this event loop on loopback: its address, and what it is made of. port 0: any free one."""
+    with listening("127.0.0.1", port) as bound:
         async with started(settings, grace) as (gateway, server), asyncio.TaskGroup() as tasks:
             tasks.create_task(server._serve(sockets=[bound]))  # without taking over the process's signals
             while not server.started:  # noqa: ASYNC110 - uvicorn tells it by a flag alone

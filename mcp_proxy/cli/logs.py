@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import structlog
 
-LEVELS = {"silent": 100, "error": 40, "warn": 30, "info": 20, "debug": 10}
+LEVELS = {"silent": 50, "error": 40, "warn": 30, "info": 20, "debug": 10}
+"""`silent` is above everything we ever say."""
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:
@@ -35,7 +36,8 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     )
     # Libraries tell of single connections, with addresses and texts that are not ours to show.
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "blacksheep.server", "aiohttp"):
+    for name in ("uvicorn.error", "blacksheep.server"):
+        logging.getLogger(name).handlers = [logging.NullHandler()]
         logging.getLogger(name).propagate = False
 
 

@@ -73,5 +73,9 @@ def _counts(document: Mapping[str, Any]) -> str:
     totals = document.get("totals") or document.get("counts")
     if not isinstance(totals, Mapping):
         return ""
-    counts = [f"{count} {name.replace('_', ' ')}" for name, count in totals.items() if isinstance(count, int) and count]
+    counts = [
+        f"{count} {'account' if name == 'accounts' and count == 1 else str(name).replace('_', ' ')}"
+        for name, count in totals.items()
+        if isinstance(count, int) and count
+    ]
     return f" ({', '.join(counts)})" if counts else ""

@@ -14,7 +14,7 @@ from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Transport, header
 from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
-from mcp_proxy.core.time import Clock
+from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.gateway import report
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.counting import Counter
@@ -126,6 +126,10 @@ class Gateway:
                 await self._readings.refresh()
         except TimeoutError:
             return
+
+    def now(self) -> Instant:
+        """The time that decisions are made by."""
+        return self._clock.now()
 
     @property
     def ready(self) -> bool:

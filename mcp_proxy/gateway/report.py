@@ -64,12 +64,13 @@ def account_limits(seat: Seat, policy: Policy, now: Instant) -> dict[str, Any]:
 
 
 def model_limits(seat: Seat, offer: Offer, policy: Policy, now: Instant) -> dict[str, Any]:
-    """One model of one account. An unknown fraction is null and "?", not 0 and not full."""
+    """One model of one account: what can be used of it now, so 0 while it is closed, whatever its windows hold.
+
+    An unknown fraction is null and "?", not 0 and not full.
+    """
     closed = closed_by(seat, offer, now)
     low = lowest(seat, offer, now)
-    fraction = left(low, now)
-    if closed is not None and closed.bucket.kind is Kind.ALLOWANCE:
-        fraction = 0.0
+    fraction = left(low, now) if closed is None else 0.0
     resets = closed.until if closed is not None else low.resets if low is not None else None
     return {
         "remaining": "?" if fraction is None else f"{round(fraction * 100)}%",

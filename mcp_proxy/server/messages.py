@@ -126,7 +126,7 @@ def answer_response(exchange: Exchange, answer: Answer) -> Response:
     headers = encoded((*(pair for pair in answer.headers if pair[0] != "content-type"), *told(exchange)))
     if answer.frames is None:
         exchange.outcome = "ok"
-        return Response(200, headers, Content((kind or "application/json").encode("latin-1"), answer.held))
+        return Response(200, headers, Content(kind.encode("latin-1") if kind and "json" in kind else JSON, answer.held))
 
     async def frames() -> AsyncIterator[bytes]:
         async for whole in exchange.frames():

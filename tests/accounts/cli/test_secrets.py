@@ -72,7 +72,7 @@ def test_no_command_ever_writes_a_secret(
         written = done.all.replace(f"--{CANARY}", "") if words[0].startswith("--") else done.all
         assert CANARY not in written, words
         assert WORDS not in written, words
-    assert len(codes) > 2
+    assert len(codes) >= 2, "the commands were really run"
     assert CANARY not in caplog.text
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert CANARY.encode() not in path.read_bytes(), path

@@ -72,9 +72,7 @@ def test_nothing_to_export_is_said_and_writes_nothing(shell: Shell, tmp_path: Pa
     assert not (tmp_path / "backup").exists()
 
 
-def test_the_passphrase_may_come_from_the_environment_and_must_come_from_somewhere(
-    full: Shell, tmp_path: Path
-) -> None:
+def test_the_passphrase_may_come_from_the_environment_and_must_come_from_somewhere(full: Shell, tmp_path: Path) -> None:
     assert full("export", str(tmp_path / "one")).code == 2
     assert full("export", str(tmp_path / "one"), "--passphrase-stdin", stdin="\n").code == 2
     assert full("export", str(tmp_path / "one"), export_passphrase=Secret("")).code == 2
@@ -120,9 +118,7 @@ def test_a_wrong_passphrase_and_a_damaged_export_are_told_apart(full: Shell, tmp
     ("content", "says"),
     [(b"", "empty"), (b'{"accounts": [{"refreshToken": "sk-fake-canary"}]}', "export"), (b"\x00\xff", "export")],
 )
-def test_a_file_nobody_can_read_says_what_can_be_read(
-    shell: Shell, tmp_path: Path, content: bytes, says: str
-) -> None:
+def test_a_file_nobody_can_read_says_what_can_be_read(shell: Shell, tmp_path: Path, content: bytes, says: str) -> None:
     file = tmp_path / "strange"
     file.write_bytes(content)
     done = shell("import", str(file))

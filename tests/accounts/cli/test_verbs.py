@@ -14,6 +14,20 @@ from tests.accounts.cli.conftest import Shell
 from tests.accounts.cli.program import CONFIGURED
 
 KEY = "sk-fake-key-0001-not-real"
+VERBS = [
+    "add",
+    "list",
+    "show",
+    "verify",
+    "refresh",
+    "remove",
+    "enable",
+    "disable",
+    "rename",
+    "import",
+    "export",
+    "rekey",
+]
 
 
 @pytest.fixture
@@ -222,7 +236,7 @@ def test_every_error_of_the_store_ends_with_a_known_exit_code() -> None:
 
 def test_help_has_an_example_for_every_verb(shell: Shell) -> None:
     whole = shell("--help").out
-    for verb in "add list show verify refresh remove enable disable rename import export rekey".split():
+    for verb in VERBS:
         assert verb in whole
         done = shell(verb, "--help")
         assert done.code == 0

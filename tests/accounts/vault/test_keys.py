@@ -55,9 +55,7 @@ def test_the_key_file_is_ours_alone_and_is_made_once(tmp_path: Path) -> None:
 def test_many_first_uses_at_once_make_one_key(tmp_path: Path) -> None:
     given = sources(tmp_path)
     found: list[seal.Key] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(key_for_new(given, SYSTEM, 10).key)) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(key_for_new(given, SYSTEM, 10).key)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

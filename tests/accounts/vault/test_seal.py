@@ -135,7 +135,9 @@ def test_a_plain_file_of_another_tool_is_named_as_such() -> None:
 
 
 def test_an_export_is_not_taken_for_a_store_nor_a_store_for_an_export() -> None:
-    export = seal.seal(PLAIN, KEY, seal.header_for(KEY, KeySource.PASSPHRASE, 1, seal.new_stretch(CHEAP), Format.EXPORT))
+    export = seal.seal(
+        PLAIN, KEY, seal.header_for(KEY, KeySource.PASSPHRASE, 1, seal.new_stretch(CHEAP), Format.EXPORT)
+    )
     with pytest.raises(ForeignStore, match="an export"):
         seal.unseal(export, KEY)
     with pytest.raises(ForeignStore, match="not an export"):

@@ -1,0 +1,210 @@
+"""The tour of `proxy demo`: a scripted day in the life of five accounts, sent over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import httpx
+from rich.console import Console
+from rich.markup import escape
+
+from mcp_proxy.core.ids import AccountId
+from mcp_proxy.gateway.explain import explain
+from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.sandbox import Account, Sandbox, faults, refusals
+
+CLAUDE, GLM = "claude-sonnet-5", "glm-4.7"
+SHORT_SECONDS, LONG_SECONDS = 2, 900
+
+
+@dataclass(slots=True)
+class Told:
+    """What one request came to. events: how many came; cut: the connection ended before the answer did."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    events: int = 0
+    cut: bool = False
+
+
+@dataclass(slots=True)
+class Tour:
+    """Sends the requests and says what happened.
+
+    upstreams  the sandbox's accounts by the id the proxy knows them under
+    """
+
+    http: httpx.AsyncClient
+    gateway: Gateway
+    box: Sandbox
+    upstreams: Mapping[AccountId, Account]
+    console: Console
+    step: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    async def run(self) -> bool:
+        """Every step in turn; whether each showed what it promised."""
+        for stop in (
+            self.streaming,
+            self.stickiness,
+            self.exhaustion,
+            self.soft_limit,
+            self.early_death,
+            self.killed_streams,
+            self.waiting,
+            self.refusing,
+        ):
+            await stop()
+        await self.limits()
+        for text in self.wrong:
+            self.console.print(f"[red]not as promised: {escape(text)}[/red]")
+        return not self.wrong
+
+    async def streaming(self) -> None:
+        self._title("A streamed answer, passed on event by event")
+        told = await self._ask("Write me a haiku about caches.", stream=True)
+        self._expect(told.status == 200 and told.events > 5, "a stream of events")
+        self._say(f"{told.events} events came as the upstream wrote them.")
+
+    async def stickiness(self) -> None:
+        self._title("A conversation stays where its prompt cache is warm")
+        first = await self._ask("First turn.")
+        turns = [await self._ask(f"Turn {n}.") for n in (2, 3)]
+        same = all(told.headers["x-proxy-account"] == first.headers["x-proxy-account"] for told in turns)
+        self._expect(same, "the same account for each turn")
+
+    async def exhaustion(self) -> None:
+        self._title("That account runs into its limit: the conversation carries on elsewhere")
+        before = await self._ask("The last turn before the limit.")
+        self._upstream(before).drain("input-tokens")
+        after = await self._ask("The client sees nothing of the 429 behind this turn.")
+        again = await self._ask("And the next turn goes straight to the new account.")
+        self._expect(after.status == 200 and after.headers["x-proxy-reason"] == "failover", "a failover")
+        self._expect(again.headers["x-proxy-attempts"] == "1", "no second try at a closed account")
+
+    async def soft_limit(self) -> None:
+        self._title("The soft limit: zai/work has 15 % left and is kept for last, though its tier is first")
+        # the background reading is due within a second
+        await self.box.until(lambda: self.gateway.limits()["totals"]["soft_limited"], 10)
+        told = await self._ask("Which account takes this?", GLM, session="glm")
+        self._expect(told.headers["x-proxy-reason"] == "soft_limited", "the other account")
+
+    async def early_death(self) -> None:
+        self._title("An upstream dies before its first content: it costs the client nothing but time")
+        first = await self._ask("Who is it now?", session="fragile")
+        self._upstream(first).always(faults.cut_before_content())
+        told = await self._ask("Its upstream now dies behind message_start.", session="fragile", stream=True)
+        self._upstream(first).well()
+        self._expect(told.status == 200 and not told.cut, "an answer all the same")
+
+    async def killed_streams(self) -> None:
+        self._title("A stream is killed in the middle: never a made-up end")
+        first = await self._ask("Once more, who is it?", session="killed")
+        self._upstream(first).script(faults.cut_events("content_block_delta"))
+        told = await self._ask("Killed in the first block.", session="killed", stream=True)
+        self._expect(told.cut, "a closed connection")
+        self._say("Before the first whole block the connection is closed, so that the client asks again by itself.")
+        second = await self._ask("Asked again.", session="killed")
+        self._upstream(second).script(faults.cut_after_block())
+        told = await self._ask("Killed behind the first block.", session="killed", stream=True)
+        self._expect("event: error" in told.text and not told.cut, "an error event")
+        self._say("Behind a whole block, which the client may have acted on, an honest error event ends it.")
+
+    async def waiting(self) -> None:
+        self._title(f"All accounts for {GLM} are limited for {SHORT_SECONDS} s: the request waits")
+        self._limit_all("zai", SHORT_SECONDS)
+        told = await self._ask("Is a short throttle hidden?", GLM, session="glm")
+        self._expect(told.status == 200 and told.headers["x-proxy-reason"] == "waited", "a wait")
+
+    async def refusing(self) -> None:
+        self._title(f"All accounts for {GLM} are limited for {LONG_SECONDS // 60} minutes: a true 429, at once")
+        self._limit_all("zai", LONG_SECONDS)
+        told = await self._ask("And a long one?", GLM, session="glm")
+        seconds = int(told.headers.get("retry-after", "0"))
+        self._expect(told.status == 429 and LONG_SECONDS - 30 < seconds <= LONG_SECONDS, "429 with a true retry-after")
+        self._say(f"retry-after: {seconds}")
+
+    async def limits(self) -> None:
+        """What the operator sees."""
+        self._title("GET /account-limits?format=table", numbered=False)
+        table = await self.http.get("/account-limits", params={"format": "table"})
+        self.console.print(table.text, markup=False, highlight=False, soft_wrap=True)
+
+    # helpers of the steps
+
+    def _limit_all(self, provider: str, seconds: int) -> None:
+        for upstream in self.upstreams.values():
+            if upstream in self.box.host(provider).accounts.values():
+                upstream.script(refusals.zai_error(1308, resets_in=seconds))
+
+    def _upstream(self, told: Told) -> Account:
+        return self.upstreams[AccountId(told.headers["x-proxy-account"].partition("/")[2])]
+
+    async def _ask(self, text: str, model: str = CLAUDE, *, session: str = "tour", stream: bool = False) -> Told:
+        body = {
+            "model": model,
+            "max_tokens": 200,
+            "stream": stream,
+            "messages": [{"role": "user", "content": text}],
+        }
+        headers = {"x-claude-code-session-id": session}
+        async with self.http.stream("POST", "/v1/messages", json=body, headers=headers) as answer:
+            told = await _read(answer)
+        self._show(text, told)
+        return told
+
+    def _show(self, text: str, told: Told) -> None:
+        account = self._name(AccountId(told.headers["x-proxy-account"].partition("/")[2]))
+        colour = "green" if told.status == 200 and not told.cut else "yellow"
+        ending = " (connection closed)" if told.cut else ""
+        self.console.print(
+            f"  [{colour}]{told.status}{ending}[/{colour}] {escape(account)}  "
+            f"[bold]{told.headers['x-proxy-reason']}[/bold]  [dim]{escape(text)}[/dim]",
+            soft_wrap=True,
+        )
+        for line in explain(self.gateway.recent[-1]):
+            if line.verdict == "not_served":
+                continue
+            left = line.until - self.gateway.now() if line.until is not None else 0.0
+            until = f", for {left:.0f} s" if left >= 1.0 else ""
+            self.console.print(
+                f"      {escape(self._name(line.account)):20} {line.verdict}: {escape(line.detail[:100])}{until}",
+                style="dim",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _name(self, account: AccountId) -> str:
+        seat = self.gateway.pool.seat(account)
+        return seat.account.name if seat is not None else "nobody"
+
+    def _title(self, text: str, *, numbered: bool = True) -> None:
+        self.step += numbered
+        self.console.print(
+            f"\n[bold]{f'{self.step}. ' if numbered else ''}{escape(text)}[/bold]", highlight=False, soft_wrap=True
+        )
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"  {text}", highlight=False, soft_wrap=True)
+
+    def _expect(self, held: bool, what: str) -> None:
+        if not held:
+            self.wrong.append(f"step {self.step}: {what}")
+
+
+async def _read(answer: httpx.Response) -> Told:
+    told = Told(answer.status_code, answer.headers, "")
+    try:
+        async for piece in _pieces(answer):
+            told.text += piece
+    except httpx.RemoteProtocolError:
+        told.cut = True
+    told.events = told.text.count("event: ")
+    return told
+
+
+async def _pieces(answer: httpx.Response) -> AsyncIterator[str]:
+    async for piece in answer.aiter_raw():
+        yield piece.decode("utf-8", "replace")
