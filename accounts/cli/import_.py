@@ -25,6 +25,7 @@ proxy accounts import backup.sealed --passphrase-stdin < passphrase.txt
 ```"""
 
 SIZE_LIMIT = 64 * 2**20
+STORE_MARK = b'{"format":"multi-claude-proxy/accounts",'
 ADVICE = "use --passphrase-stdin, or set MCP_PROXY_EXPORT_PASSPHRASE"
 
 
@@ -80,6 +81,11 @@ def read(file: Path) -> bytes:
 
 def in_file(file: Path, content: bytes) -> Reader:
     """Who reads this file. Raises Trouble naming the file."""
+    if content.startswith(STORE_MARK):
+        raise Trouble(
+            f"{file} is a sealed store, not an export: put it where the store belongs, with its key, or export from it",
+            Exit.USAGE,
+        )
     try:
         return reader_for(content, READERS)
     except NotImportable as error:

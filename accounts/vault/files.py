@@ -112,10 +112,13 @@ def make_folder(files: Files, folder: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder in which somebody else could swap our files. Raises UnsafeMode."""
+    """Refuse a folder in which somebody else could swap our files. Raises UnsafeMode, NotReadable."""
     if not POSIX:
         return
-    state = folder.stat()
+    try:
+        state = folder.stat()
+    except OSError as error:
+        raise NotReadable(f"the folder {folder} cannot be looked at: {error.strerror}") from error
     name = shlex.quote(str(folder))
     if not stat.S_ISDIR(state.st_mode):
         raise UnsafeMode(f"{folder} is not a folder")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import structlog
@@ -115,6 +115,8 @@ class Exchange:
             hour_cache=cache_ttl_1h(self.ask),
         )
         result = await self._failover(self.facts, Ticket(around.gate(self.ask.model)))
+        # nothing can be tried again from here on, and the body is most of what an open stream would hold
+        self.ask = replace(self.ask, body=b"")
         if isinstance(result, Answer):
             self.answer = result
         else:

@@ -58,12 +58,12 @@ async def failover(
     tried: frozenset[AccountId] = frozenset()
     while True:
         decision = course.decision = ask(tried)
-        candidate = decision.first
-        if candidate is None and decision.retry_at is not None and await wait(decision.retry_at):
+        candidate, spent = decision.first, course.counted >= max_attempts
+        if candidate is None and not spent and decision.retry_at is not None and await wait(decision.retry_at):
             course.waited = True
             tried -= {account for account in tried if closes(course.failures.get(account))}
             continue
-        if candidate is None or course.counted >= max_attempts:
+        if candidate is None or spent:
             return conclude(decision, course.failures)
         result = await attempt(candidate, len(decision.candidates) > 1)
         if isinstance(result, Answer) or result.blame is Blame.REQUEST:

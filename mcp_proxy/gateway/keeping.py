@@ -43,7 +43,7 @@ class Keeper:
         try:
             await asyncio.to_thread(self._store.save, batch)
         except OSError as exc:
-            self._queue.extendleft(reversed(batch))
+            self._queue = deque((*batch, *self._queue), maxlen=MAX_QUEUED)
             if not self._failing:
                 log.error("limits are not saved, serving from memory", error=exc.strerror or type(exc).__name__)
             self._failing = True

@@ -11,6 +11,7 @@ from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.time import Instant
 from mcp_proxy.routing.facts import Closed, Seat
 from mcp_proxy.routing.react import Lesson
+from mcp_proxy.state.worth import order
 
 MAX_CONVERSATIONS = 10_000
 
@@ -56,7 +57,10 @@ class Pool:
             self._apply(change)
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Learn. Of two changes about one thing the later reading holds, whatever order they come in."""
+        """Learn. Of two changes about one thing the later reading holds, whatever order they come in.
+
+        Of two as late the same one holds as in the store, or what a restart brings back would differ.
+        """
         for change in changes:
             if self._apply(change):
                 self._record(change)
@@ -116,7 +120,7 @@ class Pool:
         if isinstance(change, QuotaRead):
             quota = change.quota
             known = seat.quotas.get(quota.bucket)
-            if known is not None and known.read_at >= quota.read_at:
+            if known is not None and order(QuotaRead(seat.id, known)) >= order(change):
                 return False
             self._put(replace(seat, quotas={**seat.quotas, quota.bucket: quota}))
             return True
@@ -125,7 +129,7 @@ class Pool:
     def _limit(self, seat: Seat, change: Limited) -> bool:
         limit = change.limit
         held = seat.closed.get(limit.bucket)
-        if held is not None and (held.limit.read_at, held.limit.until) >= (limit.read_at, limit.until):
+        if held is not None and order(Limited(seat.id, held.limit, held.strikes)) >= order(change):
             return False
         self._put(replace(seat, closed={**seat.closed, limit.bucket: Closed(limit, change.strikes)}))
         return True
@@ -137,7 +141,7 @@ class Pool:
         if seat.last_used is None or seat.last_used < change.at:
             self._put(replace(seat, last_used=change.at))
         known = self._warm.get(change.conversation)
-        if known is not None and known.at >= change.at:
+        if known is not None and order(known) >= order(change):
             return False
         self._warm[change.conversation] = change
         self._warm.move_to_end(change.conversation)

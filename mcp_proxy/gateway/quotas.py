@@ -136,7 +136,7 @@ class Readings:
             schedule.failures = 0
             return
         schedule.failures += 1
-        pause = min(BUSY_SECONDS * 2**schedule.failures, LONGEST_PAUSE_SECONDS)
+        pause = min(BUSY_SECONDS * 2 ** min(schedule.failures, 10), LONGEST_PAUSE_SECONDS)  # 2**1024 is no float
         schedule.quotas_at = after(now, self._jittered(pause))
         log.info("quota not read", account=seat.id, provider=seat.provider, error=failure[:200])
 

@@ -57,6 +57,7 @@ class Roster:
         self._held: Sequence[tuple[Account, Credential]] = ()
         self._listed: Mapping[AccountId, tuple[Listed, ...]] = {}
         self._failing = False
+        self._writing = asyncio.Lock()  # threads that wait for the store's file lock only get in each other's way
         self.open = False
 
     async def load(self) -> None:
@@ -96,7 +97,8 @@ class Roster:
 
     async def _mark(self, account: AccountId, why: str) -> None:
         try:
-            await asyncio.to_thread(self._ledger.mark_invalid, account, why)
+            async with self._writing:
+                await asyncio.to_thread(self._ledger.mark_invalid, account, why)
         except Exception as exc:  # not saved is not lost: the mark is in memory, and the next refusal says it again
             log.error("invalid mark not saved", account=account, error=str(exc))
 

@@ -38,7 +38,8 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     if not usable and not decision.candidates:
         return _no_account(asked, serving)
     open_still = [refusal for refusal in usable if refusal.reason is not Reason.LIMITED]
-    if not open_still and not decision.candidates and decision.retry_at is not None:
+    fitting = [refusal for refusal in open_still if refusal.reason is not Reason.TOO_SMALL]
+    if not fitting and not decision.candidates and decision.retry_at is not None:
         return exhausted(asked, decision.retry_at, now)
     met = [failures[refusal.account] for refusal in open_still if refusal.account in failures]
     met += [failures[candidate.account] for candidate in decision.candidates if candidate.account in failures]

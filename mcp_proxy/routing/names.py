@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from fnmatch import fnmatchcase
 
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
@@ -40,45 +40,58 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     Disabled accounts serve nothing; an account whose credential is refused still does, so that a refused
     key is told as such and does not quietly move its owner to another family of models.
     """
-    seats = [seat for seat in pool if seat.account.enabled]
+    everyone = tuple(pool)
+    seats = [seat for seat in everyone if seat.account.enabled]
+    # a provider whose accounts are all switched off still binds: its name must not lead to another's
+    providers = frozenset(seat.provider for seat in everyone)
     alias = alias_of(asked, policy.aliases)
+    if alias is None:
+        alias = alias_of(unmarked(asked), policy.aliases)
     name = asked if alias is None else alias
-    for candidate in _spellings(name):
-        if found := _named(candidate, seats, policy, aliased=alias is not None):
-            return Target(asked, found)
-    return Target(asked, {})
+    if not _listed(name, seats, providers):
+        name = unmarked(name)
+    return Target(asked, _named(name, seats, providers, policy, aliased=alias is not None))
 
 
-def _spellings(name: str) -> tuple[str, ...]:
-    plain = LONG_CONTEXT.sub("", name)
-    return (name,) if plain == name else (name, plain)
+def unmarked(name: str) -> str:
+    """A name without the mark of a long context, which is part of it only where somebody lists it so."""
+    return LONG_CONTEXT.sub("", name)
 
 
-def _named(name: str, seats: list[Seat], policy: Policy, *, aliased: bool) -> dict[AccountId, Serving]:
-    size = size_of(name)
-    if size is not None and not aliased and (provider := policy.tiers.get(size)) is not None:
-        bound = _of(provider, seats)
-        if found := _exact(name, bound) or _by_size(size, bound):
+def _named(
+    name: str, seats: list[Seat], providers: Set[ProviderName], policy: Policy, *, aliased: bool
+) -> dict[AccountId, Serving]:
+    size, bound = size_of(name), _bound(name, providers)
+    if size is not None and bound is None and not aliased and (provider := policy.tiers.get(size)) is not None:
+        own = _of(provider, seats)
+        if found := _exact(name, own) or _by_size(size, own):
             return found
-    if found := _exact(name, seats):
-        return found | (_by_size(size, seats, beside=found) if policy.substitutes else {})
-    if bound_to := _bound(name, seats):
-        model, bound = bound_to
-        return _exact(model, bound) or _any(model, bound) or _by_size(size_of(model), bound)
-    return _any(name, seats) or _by_size(size, seats)
+    found = _exact(name, seats)
+    if not found and bound is not None:
+        model, own = bound[0], _of(bound[1], seats)
+        return _exact(model, own) or _any(model, own) or _by_size(size_of(model), own)
+    found = found or _any(name, seats)
+    if not found:
+        return _by_size(size, seats)
+    return found | (_by_size(size, seats, beside=found) if policy.substitutes else {})
 
 
 def _of(provider: ProviderName, seats: list[Seat]) -> list[Seat]:
     return [seat for seat in seats if seat.provider == provider]
 
 
-def _bound(name: str, seats: list[Seat]) -> tuple[str, list[Seat]] | None:
-    """`provider/model`, or the `anthropic/provider/model` it is listed as, to the model and that provider's seats."""
+def _bound(name: str, providers: Set[ProviderName]) -> tuple[str, ProviderName] | None:
+    """`provider/model`, or the `anthropic/provider/model` it is listed as, to the model and the provider it names."""
     for spelled in (name.removeprefix(LISTED_AS_ANTHROPIC), name):
         head, slash, rest = spelled.partition("/")
-        if slash and (bound := _of(ProviderName(head), seats)):
-            return rest, bound
+        if slash and ProviderName(head) in providers:
+            return rest, ProviderName(head)
     return None
+
+
+def _listed(name: str, seats: list[Seat], providers: Set[ProviderName]) -> bool:
+    bound = _bound(name, providers)
+    return bool(_exact(name, seats)) or (bound is not None and bool(_exact(bound[0], _of(bound[1], seats))))
 
 
 def _exact(name: str, seats: list[Seat]) -> dict[AccountId, Serving]:

@@ -59,9 +59,9 @@ def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
     bucket = failure.limit
     if bucket is None:
         raise ValueError("only a failure with a limit closes a bucket")
-    if failure.retry_at is not None:
+    if failure.retry_at is not None and failure.retry_at > now:  # a moment that is over closes nothing
         longest = LONGEST_RATE_SECONDS if bucket.kind is Kind.RATE and bucket != ACCOUNT else LONGEST_LIMIT_SECONDS
-        until = Instant(min(max(failure.retry_at, now), now + longest))
+        until = Instant(min(failure.retry_at, now + longest))
         return Limited(seat.id, RateLimit(bucket, until, failure.message, now))
     held = seat.closed.get(bucket)
     strikes = held.strikes if held is not None else 0

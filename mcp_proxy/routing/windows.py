@@ -21,18 +21,21 @@ def left(quota: Quota | None, now: Instant) -> float | None:
 def closed_by(seat: Seat, offer: Offer, now: Instant) -> RateLimit | None:
     """The limit that keeps this model closed longest, or None while it is open.
 
-    An allowance read as empty closes until its reset; a rate's reading never does, since such a bucket
-    refills all the time and its `reset` is when it is full again (Anthropic, "Rate limits").
+    That an account does not have the model comes before every limit: no reset will cure it. An allowance read as
+    empty closes until its reset, also where a limit on it says less; a rate's reading never does, since such a
+    bucket refills all the time and its `reset` is when it is full again (Anthropic, "Rate limits").
     """
     longest: RateLimit | None = None
     for bucket in offer.buckets:
-        held = seat.closed.get(bucket)
+        held, quota = seat.closed.get(bucket), seat.quotas.get(bucket)
         limit = held.limit if held is not None else None
-        quota = seat.quotas.get(bucket)
-        if limit is None or limit.until <= now or _lifted(limit, quota, now):
-            limit = _spent(quota, now)
-        if limit is not None and (longest is None or limit.until > longest.until):
-            longest = limit
+        if limit is not None and (limit.until <= now or _lifted(limit, quota, now)):
+            limit = None
+        if limit is not None and bucket.kind is Kind.ABSENCE:
+            return limit
+        for each in (limit, _spent(quota, now)):
+            if each is not None and (longest is None or each.until > longest.until):
+                longest = each
     return longest
 
 

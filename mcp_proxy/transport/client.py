@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from functools import lru_cache
 from types import SimpleNamespace
 
 import aiohttp
@@ -89,6 +90,12 @@ class Client:
         await self._fresh.aclose()
 
 
+@lru_cache(maxsize=256)
+def _url(address: str) -> httpx.URL:
+    """Parsed once: the same few addresses are asked again and again, and parsing costs more than sending."""
+    return httpx.URL(address)
+
+
 async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
     _reused.get()[0] = True
 
@@ -97,7 +104,7 @@ async def _exchange(transport: AiohttpTransport, request: UpstreamRequest) -> Re
     try:
         sent = httpx.Request(
             request.method,
-            request.url,
+            _url(request.url),
             headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers],
             content=request.body or None,
             extensions={"timeout": {"connect": CONNECT_SECONDS, "read": request.read_timeout}},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from accounts.model import Secret
+from accounts.model import Account, AccountId, ApiKey, Entry, Secret
 from tests.accounts.kit import REPOSITORY, entry, filled, vault_in
 
 pexpect = pytest.importorskip("pexpect")
@@ -33,6 +33,8 @@ class Typing:
         self.child = pexpect.spawn(
             sys.executable, arguments, env=environment(**more), cwd=str(REPOSITORY), encoding="utf-8", timeout=20
         )
+        self.child.delaybeforesend = None
+        self.child.delayafterclose = self.child.ptyproc.delayafterclose = 0.01
         self.written = ""
 
     def reads(self, text: str) -> None:
@@ -72,15 +74,15 @@ def test_a_person_chooses_from_the_menu_and_pastes_the_key_unseen(home: Path) ->
 
 
 def test_a_custom_endpoint_is_asked_for_and_a_replacement_is_confirmed(home: Path) -> None:
-    for answer, stored in (("", KEY + "1"), ("n", KEY + "1"), ("y", KEY + "3")):
+    filled(vault_in(home), [Entry(Account(AccountId("id0001"), "custom", "lab"), ApiKey(Secret(KEY + "1")))])
+    for answer, stored in (("n", KEY + "1"), ("y", KEY + "3")):
         person = Typing(home, "add", "--provider", "custom", "--label", "lab")
         person.reads("Address of the endpoint")
         person.types("https://llm.example")
         person.reads("API key (not shown): ")
-        person.types(KEY + {"": "1", "n": "2", "y": "3"}[answer])
-        if answer:
-            person.reads("Replace its key? [y/N] ")
-            person.types(answer)
+        person.types(KEY + {"n": "2", "y": "3"}[answer])
+        person.reads("Replace its key? [y/N] ")
+        person.types(answer)
         assert person.ends() == (1 if answer == "n" else 0)
         assert vault_in(home).entries()[0].credential.key == Secret(stored)
 
@@ -105,7 +107,7 @@ def test_the_end_of_input_at_a_prompt_is_not_an_answer(home: Path) -> None:
 
 def test_with_no_input_nothing_is_asked_even_on_a_terminal(home: Path) -> None:
     filled(vault_in(home), [entry(1)])
-    for words in (("add",), ("add", "--provider", "zai"), ("remove", "label-1"), ("export", str(home / "x"))):
+    for words in (("add", "--provider", "zai"), ("export", str(home / "x"))):
         person = Typing(home, *words, "--no-input")
         assert person.ends() == 2
         assert len(person.written.strip().splitlines()) <= 2
@@ -142,15 +144,14 @@ def test_ctrl_c_in_a_pipe_and_a_reader_that_leaves_are_no_tracebacks(home: Path)
     filled(vault_in(home), [entry(1)])
     words = [sys.executable, "-m", "tests.accounts.cli.program", str(home)]
     child = subprocess.Popen(
-        [*words, "add", "--provider", "zai", "--api-key-stdin"],
+        [*words, "add", "--provider", "kimi", "--api-key-stdin"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
         cwd=REPOSITORY,
     )
     assert child.stderr is not None
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.wait(1.5)
+    assert b"forbids" in child.stderr.readline()  # what it says before it waits for the key
     child.send_signal(signal.SIGINT)
     assert child.wait(10) == 130
     assert b"Traceback" not in child.stderr.read()

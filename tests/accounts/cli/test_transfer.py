@@ -129,6 +129,12 @@ def test_a_file_nobody_can_read_says_what_can_be_read(shell: Shell, tmp_path: Pa
     assert shell("import", str(tmp_path)).code == 2
 
 
+def test_a_sealed_store_is_not_taken_for_an_export(full: Shell) -> None:
+    done = full("import", str(full.vault.path))
+    assert done.code == 2
+    assert "sealed store" in done.err
+
+
 def test_a_new_key_opens_the_store(full: Shell) -> None:
     before = full.vault.path.read_bytes()
     assert full("rekey", "--to", "file").code == 0

@@ -1,0 +1,104 @@
+"""What the client is told when nobody answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_proxy.core.failure import Blame, Failure, error_type
+from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.quota import ACCOUNT
+from mcp_proxy.core.time import Instant
+from mcp_proxy.gateway.verdict import draining, exhausted, nobody, unknown_model
+from mcp_proxy.routing.facts import Candidate, Decision, Rank, Reason, Refused
+from tests.mcp_proxy.routing.seats import NOW, OFFER, at
+
+
+def failed(status: int, blame: Blame = Blame.PROVIDER, limit: bool = False) -> Failure:
+    return Failure(blame, status, error_type(status), f"said {status}", ACCOUNT if limit else None)
+
+
+def decision(*refusals: tuple[str, Reason, float | None], left: str = "") -> Decision:
+    refused = tuple(
+        Refused(AccountId(name), reason, None if until is None else at(until), "9 tokens > 5")
+        for name, reason, until in refusals
+    )
+    untils = [refusal.until for refusal in refused if refusal.until is not None]
+    rank = Rank(False, False, False, True, 1, 0, 0)
+    candidates = tuple(Candidate(rank, AccountId(name), OFFER) for name in left)
+    return Decision(candidates, refused, min(untils) if untils else None)
+
+
+D, I, L, N, S, T = (
+    Reason.DISABLED, Reason.INVALID, Reason.LIMITED, Reason.NOT_SERVED, Reason.TOO_SMALL, Reason.TRIED
+)  # fmt: skip
+
+VERDICTS: list[tuple[str, Decision, dict[str, Failure], int]] = [
+    ("no account at all", decision(), {}, 404),
+    ("nobody has the model", decision(("a", N, None)), {}, 404),
+    (
+        "an upstream said that it has no such model",
+        decision(("a", N, None)),
+        {"a": failed(404, Blame.MODEL, limit=True)},
+        404,
+    ),
+    ("all switched off", decision(("a", D, None), ("b", N, None)), {}, 503),
+    ("all refused", decision(("a", I, None), ("b", D, None)), {"a": failed(401, Blame.ACCOUNT)}, 503),
+    ("all exhausted", decision(("a", L, 30), ("b", L, 10)), {}, 429),
+    ("exhausted beside useless ones", decision(("a", L, 30), ("b", D, None), ("c", N, None)), {}, 429),
+    ("exhausted just now", decision(("a", L, 30)), {"a": failed(429, Blame.ACCOUNT, limit=True)}, 429),
+    ("exhausted, but one was down", decision(("a", L, 30), ("b", T, None)), {"b": failed(500)}, 502),
+    ("exhausted, but one was overloaded", decision(("a", L, 30), ("b", T, None)), {"b": failed(529)}, 529),
+    ("any overload first", decision(("a", T, None), ("b", T, None)), {"a": failed(504), "b": failed(529)}, 529),
+    ("then any time-out", decision(("a", T, None), ("b", T, None)), {"a": failed(504), "b": failed(500)}, 504),
+    ("then 502, whatever it was", decision(("a", T, None)), {"a": failed(500)}, 502),
+    ("the way there", decision(("a", T, None)), {"a": failed(502, Blame.NETWORK)}, 502),
+    ("a model that is at fault is told as such", decision(("a", T, None)), {"a": failed(404, Blame.MODEL)}, 404),
+    ("the request fits none", decision(("a", S, None), ("b", S, None)), {}, 400),
+    ("it fits one that is exhausted", decision(("a", S, None), ("b", L, 30)), {}, 429),
+    ("it fits one that was down", decision(("a", S, None), ("b", T, None)), {"b": failed(529)}, 529),
+    ("attempts spent, some left", decision(("a", T, None), left="b"), {"a": failed(500)}, 502),
+    ("attempts spent on limits' neighbours", decision(("a", L, 9), left="b"), {"a": failed(500)}, 502),
+]
+
+
+@pytest.mark.parametrize(("about", "made", "failures", "status"), VERDICTS, ids=[row[0] for row in VERDICTS])
+def test_the_verdict(about: str, made: Decision, failures: dict[str, Failure], status: int) -> None:
+    verdict = nobody("m", made, {AccountId(name): failure for name, failure in failures.items()}, NOW)
+    assert (verdict.status, verdict.type) == (status, error_type(status))
+
+
+def test_without_a_usable_account_a_client_should_not_retry() -> None:
+    verdict = nobody("m", decision(("a", I, None)), {}, NOW)
+    assert verdict.headers == (("x-should-retry", "false"),)
+    assert "proxy accounts list" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("until", "seconds", "never"),
+    [(0.2, "1", False), (9.1, "10", False), (60.0, "60", False), (60.1, "61", True), (-5, "1", False)],
+)
+def test_when_to_come_back_is_whole_and_never_too_early(until: float, seconds: str, never: bool) -> None:
+    headers = dict(exhausted("m", at(until), NOW).headers)
+    assert headers["retry-after"] == seconds
+    assert headers.get("x-should-retry") == ("false" if never else None)
+
+
+def test_an_exhausted_pool_names_the_model_the_reset_and_the_word_that_scripts_look_for() -> None:
+    made = decision(("a", L, 4000), ("b", L, 3723.5))
+    message = nobody("claude-opus-9", made, {}, Instant(1_800_000_000.0)).message
+    assert "RESOURCE_EXHAUSTED" in message and "claude-opus-9" in message
+    assert "2027-01-15T09:02:04Z" in message and "1h02m" in message
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(5, "in 5s"), (65, "in 1m05s"), (3600, "in 1h00m"), (90_000, "in 25h00m")])
+def test_a_span_for_people(seconds: int, told: str) -> None:
+    assert exhausted("m", at(seconds), NOW).message.endswith(told)
+
+
+def test_what_is_too_long_says_so_in_the_words_clients_know() -> None:
+    assert nobody("m", decision(("a", S, None)), {}, NOW).message == "prompt is too long: 9 tokens > 5 maximum"
+
+
+def test_an_unknown_model_and_a_server_that_goes() -> None:
+    assert (unknown_model("x").status, unknown_model("x").message) == (404, "model: x")
+    assert (draining().status, draining().type) == (529, "overloaded_error")
