@@ -91,7 +91,7 @@ def register(app: App, ports: Ports) -> None:
             auth=auth,
             models=tuple(dict.fromkeys(model or ())),
         )
-        return sign_in(ports, terminal, recipe, wanted, from_stdin=api_key_stdin, check=not no_verify, yes=yes)
+        return sign_in(ports, terminal, recipe, wanted, from_stdin=api_key_stdin, check=not no_verify)
 
 
 def sign_in(
@@ -102,7 +102,6 @@ def sign_in(
     *,
     from_stdin: bool,
     check: bool,
-    yes: bool,
 ) -> int:
     """Get the credential, have it checked, store it."""
     vault = ports.open_vault()
@@ -111,11 +110,6 @@ def sign_in(
     known = vault.entries()  # opened before the key is asked for: a store that is locked away should say so first
     credential = credential_from(recipe, terminal, from_stdin)
     same = same_account(wanted, credential, known)
-    if same is not None and same.credential != credential and terminal.interactive:
-        question = f"{same.account.name} is there already. Replace its key?"
-        if not terminal.confirm(question, yes):
-            terminal.show("Nothing stored.")
-            return Exit.FAILED
     if check:
         have_checked(ports, terminal, recipe, described(wanted, same, known, extra), credential)
     account = store(vault, wanted, credential, extra)

@@ -26,6 +26,12 @@ def find(name: str, accounts: Sequence[Account]) -> Account:
     raise Trouble(f"no account is called {repeatable(name)}{_suggestion(name, accounts)}", Exit.NOTHING)
 
 
+def entry(name: str, entries: Sequence[Entry]) -> Entry:
+    """The one account with this name, with its credential. Raises Trouble as `find` does."""
+    account = find(name, [entry.account for entry in entries])
+    return next(entry for entry in entries if entry.account is account)
+
+
 def stored(name: str, entries: Sequence[Entry], ports: Ports) -> Entry:
     """The one stored account with this name. Raises Trouble as `find` does, and for one of the config file."""
     account = find(name, [*(entry.account for entry in entries), *ports.extra_accounts()])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from accounts.cli.terminal import StandardTerminal
-from accounts.model import Account, AccountId, Credential, Secret, SignIn, Verdict
+from accounts.model import Account, AccountId, Credential, Entry, Secret, SignIn, Verdict
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
@@ -49,7 +49,7 @@ class Ports:
     verify             asks the provider whether a credential works; blocks, spends no tokens
     limits             a snapshot from disk; empty where no server ever ran
     server_running     whether a server is using the store
-    extra_accounts     accounts that the config file describes: shown, never changed here
+    extra_entries      accounts that the config file describes: shown and verified, never changed here
     now                unix seconds
     export_passphrase  the text of MCP_PROXY_EXPORT_PASSPHRASE; None where it is not set
     """
@@ -59,7 +59,11 @@ class Ports:
     verify: Callable[[Account, Credential], Verdict]
     limits: Callable[[], Mapping[AccountId, AccountState]]
     server_running: Callable[[], bool]
-    extra_accounts: Callable[[], tuple[Account, ...]]
+    extra_entries: Callable[[], tuple[Entry, ...]]
     now: Callable[[], float]
     terminal: StandardTerminal = field(default_factory=StandardTerminal)
     export_passphrase: Secret | None = None
+
+    def extra_accounts(self) -> tuple[Account, ...]:
+        """The accounts of the config file, without their credentials."""
+        return tuple(entry.account for entry in self.extra_entries())

@@ -49,8 +49,8 @@ def register(app: App, ports: Ports) -> None:
         no such account.
         """
         vault = ports.open_vault()
-        entries = vault.entries()
-        chosen = [names.stored(one, entries, ports) for one in name] if name else list(entries)
+        entries = (*vault.entries(), *ports.extra_entries())
+        chosen = [names.entry(one, entries) for one in name] if name else list(entries)
         checked = []
         for number, entry in enumerate(chosen, 1):
             ports.terminal.show(f"[{number}/{len(chosen)}] asking about {entry.account.name} …")

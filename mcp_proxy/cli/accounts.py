@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
-from accounts.model import Account, AccountId, Credential, Token, Verdict, Works
+from accounts.model import Account, AccountId, Credential, Entry, Token, Verdict, Works
 from mcp_proxy.providers import all_providers
 from mcp_proxy.settings import Settings, from_process
 
@@ -98,11 +98,11 @@ def _state(document: Mapping[str, Any]) -> AccountState:
     return AccountState(document["status"], tuple(lines), document["last_used"])
 
 
-def extra_accounts() -> tuple[Account, ...]:
+def extra_entries() -> tuple[Entry, ...]:
     """The accounts of the configuration."""
     from mcp_proxy.cli.compose import configured_accounts
 
-    return tuple(account for account, _ in configured_accounts(settings()))
+    return tuple(Entry(account, credential) for account, credential in configured_accounts(settings()))
 
 
 def server_running() -> bool:
@@ -132,7 +132,7 @@ app = build(
         verify=verify,
         limits=limits,
         server_running=server_running,
-        extra_accounts=extra_accounts,
+        extra_entries=extra_entries,
         now=lambda: time.time(),  # noqa: TID251 - the root hands out the clock
         export_passphrase=settings().vault.export_passphrase,
     )

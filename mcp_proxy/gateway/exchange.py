@@ -172,7 +172,10 @@ class Exchange:
                 if decision.candidates:
                     break
                 retry_at = decision.retry_at or retry_at
-            await ticket.turn(loop.time())
+            async with asyncio.timeout(max(self._left(), 0.001)):
+                await ticket.turn(loop.time())
+        except TimeoutError:
+            return False
         finally:
             self._waited += loop.time() - begun
         return self._left() > 0

@@ -29,6 +29,7 @@ class Jobs:
         task = asyncio.get_running_loop().create_task(_logged(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # one cancelled before it began would warn that it never did
         return task
 
     async def stop(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import Kind
 from mcp_proxy.core.time import Instant
@@ -105,7 +106,9 @@ def status(seat: Seat, policy: Policy, now: Instant) -> str:
         return "invalid"
     if seat.last_used is None and not seat.quotas and not seat.closed:
         return "unknown"
-    offers = [offer for offer in seat.offers.values() if not is_absent(seat, offer, now)]
+    # one that serves every id lists none: it is closed where any id would be
+    served = tuple(seat.offers.values()) or (seat.serves.offer(ModelId("")),)
+    offers = [offer for offer in served if not is_absent(seat, offer, now)]
     open_offers = [offer for offer in offers if closed_by(seat, offer, now) is None]
     if offers and not open_offers:
         return "rate_limited"
@@ -141,7 +144,8 @@ def models(
             if for_claude and not _shown(model):
                 serving.setdefault(f"{LISTED_AS_ANTHROPIC}{seat.provider}/{model}", []).append((seat, offer))
     for alias, target in aliases.items():
-        held = serving.get(target) or serving.get(target.partition("/")[2])
+        provider, _, bare = target.partition("/")
+        held = serving.get(target) or [pair for pair in serving.get(bare, ()) if pair[0].provider == provider]
         if "*" not in alias and held:
             serving.setdefault(alias, held)
     return [_entry(name, held, policy, now) for name, held in sorted(serving.items())]

@@ -45,15 +45,20 @@ class GuardedHttp(HttpToolsProtocol):
         self._disarm()
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """A half-close is a hang-up: what the client has not taken of a running answer is not waited for."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
-        cycle = self.cycle
+        cycle, in_head = self.cycle, self._in_head
         if cycle is None or cycle.response_complete:
             self._arm()
         super().data_received(data)
         if self.cycle is not cycle:
             self._disarm()  # the head of a new request is complete
-        if self._in_head and self.parser is not None:
-            self._head_bytes += len(data)
+        if in_head and self._in_head and self.cycle is cycle and self.parser is not None:
+            self._head_bytes += len(data)  # not where a head begins behind a body: most of that is the body
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self._refusal = (431, "the request's head is too large")
                 self.send_400_response("")
@@ -80,6 +85,8 @@ class GuardedHttp(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and hosts != 1):
             self._refuse(400, "a request needs HTTP/1.0 or 1.1 and one Host")
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            self._refuse(400, "a body may be chunked, and nothing else")  # else it is refused after it was begun
         self.scope["proxy.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 

@@ -21,7 +21,7 @@ def add_model_routes(router: Router, gateway: Gateway) -> None:
         """GET /v1/models?limit&after_id&before_id."""
         query = request.query
         limit = _one(query, "limit") or str(DEFAULT_PAGE)
-        if not limit.isdecimal() or not 1 <= int(limit[:9]) <= LARGEST_PAGE:
+        if not limit.isdecimal() or len(limit) > 9 or not 1 <= int(limit) <= LARGEST_PAGE:
             return error_response(request, 400, f"limit: must be a number from 1 to {LARGEST_PAGE}")
         entries = gateway.models(for_claude=_is_claude_code(request))
         document = page(entries, int(limit), _one(query, "after_id"), _one(query, "before_id"))

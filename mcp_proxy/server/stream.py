@@ -153,6 +153,9 @@ class Visit:
             self._complete = True
         self._sending += 1
         try:
+            transport = self._scope.get("proxy.transport")
+            if transport is not None and transport.is_closing():
+                await asyncio.sleep(0)  # what comes without a pause must let the loop tell that the client has left
             async with asyncio.timeout(self._edge.write_seconds):
                 await self._send(message)
         except TimeoutError:
@@ -160,6 +163,8 @@ class Visit:
             self._stalled = True
             self._gone.set()
             self._close(abort=True)
+            if self._task is not None and self._task is not asyncio.current_task():
+                self._task.cancel()  # it was a ping that found out
             raise asyncio.CancelledError from None
         finally:
             self._sending -= 1
@@ -182,7 +187,8 @@ class Visit:
         self._pinger = self._loop.call_later(max(PING_SECONDS - silent, 0.01), self._ping_if_silent)
 
     async def _ping(self) -> None:
-        await self.send({"type": "http.response.body", "body": ping_frame(), "more_body": True})
+        if not self._complete:
+            await self.send({"type": "http.response.body", "body": ping_frame(), "more_body": True})
 
     # ends
 

@@ -32,7 +32,7 @@ def free_port() -> int:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-    return {**kept, "MCP_PROXY_HOME": str(home), "PROXY_API_KEY": KEY, "PYTHONDONTWRITEBYTECODE": "1", **more}
+    return {**kept, "MCP_PROXY_HOME": str(home), "PROXY_API_KEY": KEY, **more}
 
 
 def proxy(home: Path, *words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 from accounts.cli import AccountState, Ports, ProviderInfo, build, run
-from accounts.model import Account, AccountId, ApiKeySignIn, Credential, Secret, Verdict, Works
+from accounts.model import Account, AccountId, ApiKey, ApiKeySignIn, Credential, Entry, Secret, Verdict, Works
 from accounts.vault.vault import Vault
 
 NOW = 1_800_000_000.0
-CONFIGURED = Account(id=AccountId("cfg001"), provider="zai", label="from-config")
+CONFIGURED = Entry(
+    Account(id=AccountId("cfg001"), provider="zai", label="from-config"), ApiKey(Secret("sk-fake-of-the-config-file"))
+)
 PROVIDERS = {
     info.name: info
     for info in (
@@ -50,7 +52,7 @@ def ports(home: Path, **fields: object) -> Ports:
         "verify": verdict,
         "limits": dict[AccountId, AccountState],
         "server_running": lambda: False,
-        "extra_accounts": lambda: (),
+        "extra_entries": lambda: (),
         "now": lambda: NOW,
         "export_passphrase": Secret(os.environ["TEST_EXPORT"]) if "TEST_EXPORT" in os.environ else None,
     }

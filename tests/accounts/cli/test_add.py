@@ -82,7 +82,7 @@ def test_an_account_that_is_switched_off_stays_off_and_that_is_said(shell: Shell
 
 
 def test_a_label_of_the_config_file_is_not_taken(shell: Shell) -> None:
-    shell.fields["extra_accounts"] = lambda: (CONFIGURED,)
+    shell.fields["extra_entries"] = lambda: (CONFIGURED,)
     assert shell.add(KEY, "--label", "from-config").code == 2
     assert shell.vault.entries() == ()
 

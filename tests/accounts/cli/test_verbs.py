@@ -36,7 +36,7 @@ def full(shell: Shell) -> Shell:
     shell.add(KEY + "1", "--label", "work")
     shell.add(KEY + "2", "--label", "home", "--tier", "2")
     shell.add(KEY + "3", "--label", "work", "--provider", "kimi")
-    shell.fields["extra_accounts"] = lambda: (CONFIGURED,)
+    shell.fields["extra_entries"] = lambda: (CONFIGURED,)
     return shell
 
 
@@ -153,12 +153,19 @@ def test_removing_needs_a_yes_where_nobody_can_be_asked(full: Shell) -> None:
     assert "zai/home" not in ids(full)
 
 
-@pytest.mark.parametrize("words", [("remove", "--yes"), ("enable",), ("disable",), ("rename",), ("verify",)])
+@pytest.mark.parametrize("words", [("remove", "--yes"), ("enable",), ("disable",), ("rename",)])
 def test_an_account_of_the_config_file_is_not_changed_here(full: Shell, words: tuple[str, ...]) -> None:
     new = ("other",) if words == ("rename",) else ()
     done = full(words[0], "from-config", *new, *words[1:])
     assert done.code == 2
     assert "config file" in done.err
+
+
+def test_an_account_of_the_config_file_is_verified_like_the_others(full: Shell) -> None:
+    done = full("verify", "from-config", "home")
+    assert done.code == 0
+    assert "zai/from-config" in done.out and "zai/home" in done.out
+    assert "zai/from-config" in full("verify").out
 
 
 def test_a_key_has_nothing_to_renew_and_that_is_said_of_each(full: Shell) -> None:
@@ -172,8 +179,8 @@ def test_a_key_has_nothing_to_renew_and_that_is_said_of_each(full: Shell) -> Non
 def test_verifying_says_of_each_whether_it_works(full: Shell) -> None:
     done = full("verify")
     assert done.code == 0
-    assert done.out.count("  ok") == 3
-    assert "[3/3]" in done.err
+    assert done.out.count("  ok") == 4
+    assert "[4/4]" in done.err
 
 
 def test_a_refusal_marks_the_account_until_it_works_again(full: Shell) -> None:

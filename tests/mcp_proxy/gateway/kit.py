@@ -133,7 +133,13 @@ class House:
         self.catalog = Catalog({self.provider.name: self.provider}, {})
         self.pool, self.tokens, self.jobs = Pool(), Tokens(), Jobs()
         self.roster = Roster(
-            self.ledger, self.fixed, self.catalog, self.pool, self.tokens, self.jobs, lambda ids: self.used.append([*ids])
+            self.ledger,
+            self.fixed,
+            self.catalog,
+            self.pool,
+            self.tokens,
+            self.jobs,
+            lambda ids: self.used.append([*ids]),
         )
 
     @property

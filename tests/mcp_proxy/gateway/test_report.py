@@ -169,7 +169,9 @@ def test_an_alias_is_listed_where_somebody_stands_behind_it() -> None:
     assert set(listed(*pool, **aliases)) == {"glm", "k3", "plain", "bound"}
 
 
-@pytest.mark.parametrize(("moment", "told"), [(None, None), (NOW, "2027-01-15T08:00:00Z"), (0.9, "1970-01-01T00:00:00Z")])
+@pytest.mark.parametrize(
+    ("moment", "told"), [(None, None), (NOW, "2027-01-15T08:00:00Z"), (0.9, "1970-01-01T00:00:00Z")]
+)
 def test_a_moment_as_text(moment: Any, told: str | None) -> None:
     assert report.stamp(moment) == told
 

@@ -90,7 +90,9 @@ def test_an_exhausted_pool_names_the_model_the_reset_and_the_word_that_scripts_l
     assert "2027-01-15T09:02:04Z" in message and "1h02m" in message
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(5, "in 5s"), (65, "in 1m05s"), (3600, "in 1h00m"), (90_000, "in 25h00m")])
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(5, "in 5s"), (65, "in 1m05s"), (3600, "in 1h00m"), (90_000, "in 25h00m")]
+)
 def test_a_span_for_people(seconds: int, told: str) -> None:
     assert exhausted("m", at(seconds), NOW).message.endswith(told)
 
