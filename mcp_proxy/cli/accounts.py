@@ -11,7 +11,7 @@ from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
 from accounts.model import Account, AccountId, Credential, Entry, Token, Verdict, Works
 from mcp_proxy.providers import all_providers
-from mcp_proxy.settings import Settings, from_process
+from mcp_proxy.settings import PROVIDERS, Settings, from_process
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
@@ -113,6 +113,8 @@ def server_running() -> bool:
 
 
 def _providers() -> dict[str, ProviderInfo]:
+    """In the order in which settings name them, which is how often they are wanted."""
+    known = all_providers()
     return {
         name: ProviderInfo(
             name=name,
@@ -121,7 +123,8 @@ def _providers() -> dict[str, ProviderInfo]:
             needs_base_url=provider.base_url is None,
             base_url=provider.base_url,
         )
-        for name, provider in all_providers().items()
+        for name in sorted(known, key=PROVIDERS.index)
+        for provider in (known[name],)
     }
 
 

@@ -246,3 +246,60 @@ async def test_the_limits_endpoint_may_ask_the_providers_first(tmp_path: Path) -
             table = await proxy.client.get("/account-limits?format=table")
             assert table.headers["content-type"].startswith("text/plain")
             assert table.text.startswith("Account Limits (")
+
+
+async def test_going_down_answers_those_who_wait_at_once(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            a.always(refusals.rate_limited(60))
+            waiting = asyncio.ensure_future(proxy.ask())
+            await asyncio.sleep(0.5)
+            assert not waiting.done()
+            begun = time.monotonic()
+            proxy.server.stop()
+            answer = await waiting
+            assert time.monotonic() - begun < 0.5
+            assert (answer.status_code, answer.json()["error"]["type"]) == (529, "overloaded_error")
+
+
+async def test_those_who_waited_start_one_at_a_time_until_the_first_is_served(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            a.script(refusals.rate_limited(1))
+            first = asyncio.ensure_future(proxy.ask())
+            await asyncio.sleep(0.2)
+            a.script(refusals.rate_limited(1))  # the reset was a guess too early: one finds out, not all
+            crowd = [asyncio.ensure_future(proxy.ask()) for _ in range(10)]
+            answers = await asyncio.gather(first, *crowd)
+            assert {answer.status_code for answer in answers} == {200}
+            asked = [each for each in a.received if each.path == "/v1/messages"]
+            assert len(asked) == 13, "eleven answers, two refusals"
+
+
+async def test_aliases_and_tiers_of_the_config_file_send_a_size_elsewhere(tmp_path: Path) -> None:
+    toml = '[routing.aliases]\n"claude-haiku-*" = "zai/glm-4.5-air"\n[routing.tiers]\nopus = "zai"\n'
+    async with Sandbox(["anthropic", "zai"]) as box:
+        a, z = box.account("anthropic", alias="a"), box.account("zai", alias="z")
+        async with running(tmp_path, box, ("anthropic", a), ("zai", z), toml=toml) as proxy:
+            served = {
+                model: ((answer := await proxy.ask(model=model)).headers["x-proxy-model"], answer.json()["model"])
+                for model in ("claude-haiku-4-5", "claude-opus-5-5", "claude-sonnet-5", "zai/glm-4.7", "glm-4.7")
+            }
+            assert served == {
+                "claude-haiku-4-5": ("glm-4.5-air", "claude-haiku-4-5"),
+                "claude-opus-5-5": ("glm-5.2", "claude-opus-5-5"),
+                "claude-sonnet-5": ("claude-sonnet-5", "claude-sonnet-5"),
+                "zai/glm-4.7": ("glm-4.7", "zai/glm-4.7"),
+                "glm-4.7": ("glm-4.7", "glm-4.7"),
+            }
+
+
+async def test_a_key_in_the_config_file_is_an_account_too(tmp_path: Path) -> None:
+    async with Sandbox(["zai"]) as box:
+        z = box.account("zai", alias="z")
+        toml = f'[providers.zai]\nbase_url = "{box.url("zai")}"\napi_key = "{z.key}"\n'
+        async with running(tmp_path, box, toml=toml) as proxy:
+            answer = await proxy.ask(model=ZAI)
+            assert answer.status_code == 200 and answer.headers["x-proxy-account"] == "zai/config-zai"

@@ -38,24 +38,17 @@ def served(session: str, when: float, account: AccountId = A, warm: float = 300)
 
 times = st.integers(0, 2).map(float)
 accounts = st.sampled_from([A, B, AccountId("gone")])
+moments = times.map(at)
+quotas = st.builds(
+    Quota, st.sampled_from([FIVE_HOURS, WEEK]), st.none() | st.sampled_from([0.0, 0.5]), st.none() | moments, moments
+)
+limits = st.builds(RateLimit, st.sampled_from([ACCOUNT, WEEK]), moments, st.sampled_from(["x", "y"]), moments)
+conversations = st.builds(Conversation, st.sampled_from("st"), st.just(""), st.just(MODEL))
 changes: st.SearchStrategy[Change] = st.one_of(
-    st.builds(
-        QuotaRead,
-        accounts,
-        st.builds(
-            Quota, st.sampled_from([FIVE_HOURS, WEEK]), st.none() | st.sampled_from([0.0, 0.5]), times.map(at), times.map(at)
-        ),
-    ),
-    st.builds(
-        Limited,
-        accounts,
-        st.builds(RateLimit, st.sampled_from([ACCOUNT, WEEK]), times.map(at), st.sampled_from(["x", "y"]), times.map(at)),
-        st.integers(0, 2),
-    ),
-    st.builds(
-        Served, st.builds(Conversation, st.sampled_from("st"), st.just(""), st.just(MODEL)), accounts, times.map(at), times.map(at)
-    ),
-)  # fmt: skip
+    st.builds(QuotaRead, accounts, quotas),
+    st.builds(Limited, accounts, limits, st.integers(0, 2)),
+    st.builds(Served, conversations, accounts, moments, moments),
+)
 
 
 def known(of: Pool) -> tuple[object, ...]:

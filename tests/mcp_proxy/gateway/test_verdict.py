@@ -28,36 +28,36 @@ def decision(*refusals: tuple[str, Reason, float | None], left: str = "") -> Dec
     return Decision(candidates, refused, min(untils) if untils else None)
 
 
-D, I, L, N, S, T = (
+OFF, BAD, LIMITED, NOT_SERVED, SMALL, TRIED = (
     Reason.DISABLED, Reason.INVALID, Reason.LIMITED, Reason.NOT_SERVED, Reason.TOO_SMALL, Reason.TRIED
 )  # fmt: skip
 
 VERDICTS: list[tuple[str, Decision, dict[str, Failure], int]] = [
     ("no account at all", decision(), {}, 404),
-    ("nobody has the model", decision(("a", N, None)), {}, 404),
+    ("nobody has the model", decision(("a", NOT_SERVED, None)), {}, 404),
     (
         "an upstream said that it has no such model",
-        decision(("a", N, None)),
+        decision(("a", NOT_SERVED, None)),
         {"a": failed(404, Blame.MODEL, limit=True)},
         404,
     ),
-    ("all switched off", decision(("a", D, None), ("b", N, None)), {}, 503),
-    ("all refused", decision(("a", I, None), ("b", D, None)), {"a": failed(401, Blame.ACCOUNT)}, 503),
-    ("all exhausted", decision(("a", L, 30), ("b", L, 10)), {}, 429),
-    ("exhausted beside useless ones", decision(("a", L, 30), ("b", D, None), ("c", N, None)), {}, 429),
-    ("exhausted just now", decision(("a", L, 30)), {"a": failed(429, Blame.ACCOUNT, limit=True)}, 429),
-    ("exhausted, but one was down", decision(("a", L, 30), ("b", T, None)), {"b": failed(500)}, 502),
-    ("exhausted, but one was overloaded", decision(("a", L, 30), ("b", T, None)), {"b": failed(529)}, 529),
-    ("any overload first", decision(("a", T, None), ("b", T, None)), {"a": failed(504), "b": failed(529)}, 529),
-    ("then any time-out", decision(("a", T, None), ("b", T, None)), {"a": failed(504), "b": failed(500)}, 504),
-    ("then 502, whatever it was", decision(("a", T, None)), {"a": failed(500)}, 502),
-    ("the way there", decision(("a", T, None)), {"a": failed(502, Blame.NETWORK)}, 502),
-    ("a model that is at fault is told as such", decision(("a", T, None)), {"a": failed(404, Blame.MODEL)}, 404),
-    ("the request fits none", decision(("a", S, None), ("b", S, None)), {}, 400),
-    ("it fits one that is exhausted", decision(("a", S, None), ("b", L, 30)), {}, 429),
-    ("it fits one that was down", decision(("a", S, None), ("b", T, None)), {"b": failed(529)}, 529),
-    ("attempts spent, some left", decision(("a", T, None), left="b"), {"a": failed(500)}, 502),
-    ("attempts spent on limits' neighbours", decision(("a", L, 9), left="b"), {"a": failed(500)}, 502),
+    ("all switched off", decision(("a", OFF, None), ("b", NOT_SERVED, None)), {}, 503),
+    ("all refused", decision(("a", BAD, None), ("b", OFF, None)), {"a": failed(401, Blame.ACCOUNT)}, 503),
+    ("all exhausted", decision(("a", LIMITED, 30), ("b", LIMITED, 10)), {}, 429),
+    ("exhausted beside useless ones", decision(("a", LIMITED, 30), ("b", OFF, None), ("c", NOT_SERVED, None)), {}, 429),
+    ("exhausted just now", decision(("a", LIMITED, 30)), {"a": failed(429, Blame.ACCOUNT, limit=True)}, 429),
+    ("exhausted, but one was down", decision(("a", LIMITED, 30), ("b", TRIED, None)), {"b": failed(500)}, 502),
+    ("exhausted, but one was overloaded", decision(("a", LIMITED, 30), ("b", TRIED, None)), {"b": failed(529)}, 529),
+    ("any overload first", decision(("a", TRIED, None), ("b", TRIED, None)), {"a": failed(504), "b": failed(529)}, 529),
+    ("then any time-out", decision(("a", TRIED, None), ("b", TRIED, None)), {"a": failed(504), "b": failed(500)}, 504),
+    ("then 502, whatever it was", decision(("a", TRIED, None)), {"a": failed(500)}, 502),
+    ("the way there", decision(("a", TRIED, None)), {"a": failed(502, Blame.NETWORK)}, 502),
+    ("a model that is at fault is told as such", decision(("a", TRIED, None)), {"a": failed(404, Blame.MODEL)}, 404),
+    ("the request fits none", decision(("a", SMALL, None), ("b", SMALL, None)), {}, 400),
+    ("it fits one that is exhausted", decision(("a", SMALL, None), ("b", LIMITED, 30)), {}, 429),
+    ("it fits one that was down", decision(("a", SMALL, None), ("b", TRIED, None)), {"b": failed(529)}, 529),
+    ("attempts spent, some left", decision(("a", TRIED, None), left="b"), {"a": failed(500)}, 502),
+    ("attempts spent on limits' neighbours", decision(("a", LIMITED, 9), left="b"), {"a": failed(500)}, 502),
 ]
 
 
@@ -68,7 +68,7 @@ def test_the_verdict(about: str, made: Decision, failures: dict[str, Failure], s
 
 
 def test_without_a_usable_account_a_client_should_not_retry() -> None:
-    verdict = nobody("m", decision(("a", I, None)), {}, NOW)
+    verdict = nobody("m", decision(("a", BAD, None)), {}, NOW)
     assert verdict.headers == (("x-should-retry", "false"),)
     assert "proxy accounts list" in verdict.message
 
@@ -84,7 +84,7 @@ def test_when_to_come_back_is_whole_and_never_too_early(until: float, seconds: s
 
 
 def test_an_exhausted_pool_names_the_model_the_reset_and_the_word_that_scripts_look_for() -> None:
-    made = decision(("a", L, 4000), ("b", L, 3723.5))
+    made = decision(("a", LIMITED, 4000), ("b", LIMITED, 3723.5))
     message = nobody("claude-opus-9", made, {}, Instant(1_800_000_000.0)).message
     assert "RESOURCE_EXHAUSTED" in message and "claude-opus-9" in message
     assert "2027-01-15T09:02:04Z" in message and "1h02m" in message
@@ -98,7 +98,7 @@ def test_a_span_for_people(seconds: int, told: str) -> None:
 
 
 def test_what_is_too_long_says_so_in_the_words_clients_know() -> None:
-    assert nobody("m", decision(("a", S, None)), {}, NOW).message == "prompt is too long: 9 tokens > 5 maximum"
+    assert nobody("m", decision(("a", SMALL, None)), {}, NOW).message == "prompt is too long: 9 tokens > 5 maximum"
 
 
 def test_an_unknown_model_and_a_server_that_goes() -> None:

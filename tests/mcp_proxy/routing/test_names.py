@@ -82,7 +82,7 @@ WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
     ),
     ("with any single provider", "claude-opus-4-1", [ZAI], NO_POLICY, {"zai": "glm"}),
     ("a provider without that size stays out", "claude-haiku-4-5", [ZAI, KIMI], NO_POLICY, {"zai": "glm-air"}),
-    ("where every id is served, nobody stands in", "claude-opus-4-1", [ZAI, ANY], NO_POLICY, {"any": "claude-opus-4-1"}),
+    ("where every id is served nobody stands in", "claude-opus-4", [ZAI, ANY], NO_POLICY, {"any": "claude-opus-4"}),
     (
         "but with --fallback",
         "claude-opus-4-1",

@@ -100,10 +100,22 @@ async def test_a_head_is_like_a_get_without_its_body(tmp_path: Path) -> None:
             assert (head.status_code, head.content) == (200, b"")
 
 
-NOT_HERE = (
-    ["/nothing", "/v1", "/v1/", "/v2/messages", "/v1/messages/x", "//v1/messages", "/v1/%2e%2e/health", "/v1/messages%00",
-     "/v1/messages;x", "/docs", "/openapi.json", "/v1/models/no-such-model", "/v1/models/%ff", "/v1/models/..%2f..%2fx"]
-)  # fmt: skip
+NOT_HERE = [
+    "/nothing",
+    "/v1",
+    "/v1/",
+    "/v2/messages",
+    "/v1/messages/x",
+    "//v1/messages",
+    "/v1/%2e%2e/health",
+    "/v1/messages%00",
+    "/v1/messages;x",
+    "/docs",
+    "/openapi.json",
+    "/v1/models/no-such-model",
+    "/v1/models/%ff",
+    "/v1/models/..%2f..%2fx",
+]
 
 
 async def test_an_unknown_path_is_404_in_our_shape(tmp_path: Path) -> None:
@@ -169,7 +181,8 @@ async def test_streams_and_errors_of_messages_carry_their_origin_too(tmp_path: P
 
 
 BAD_BODIES = [b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"model":1}', b'{"model":"m","model":"m"}', b"[" * 100_000,
-              b'{"model":"m","stream":"yes"}', b'{"model":"\\ud800"}', b"model=m", b'\xef\xbb\xbf{"model":""}']  # fmt: skip
+              b'{"model":"m","stream":"yes"}', b'{"model":"\\ud800"}', b"model=m",
+              b'\xef\xbb\xbf{"model":""}']  # fmt: skip
 
 
 async def test_what_is_no_request_is_400_and_reaches_nobody(tmp_path: Path) -> None:

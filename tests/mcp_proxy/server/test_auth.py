@@ -18,9 +18,12 @@ EVERYONE = Door(KEY, cors=Cors(("*",), "GET", "x-api-key", 600))
 
 
 def ask(
-    *headers: tuple[str, bytes], method: str = "POST", path: str = "/v1/messages", host: bytes | None = b"localhost:8080",
+    *headers: tuple[str, bytes],
+    method: str = "POST",
+    path: str = "/v1/messages",
+    host: bytes | None = b"localhost:8080",
     door: Door = DOOR,
-) -> Visitor | Denial:  # fmt: skip
+) -> Visitor | Denial:
     given = [(name.encode(), value) for name, value in headers]
     return door.admit(method, path, [*([(b"host", host)] if host is not None else []), *given])
 
