@@ -135,6 +135,8 @@ class Response:
                 if chunk:
                     yield chunk
         except BROKEN as exc:
+            if came := _unread(stream):
+                yield came
             raise network_trouble(exc) from None
 
     async def aclose(self) -> None:
@@ -145,6 +147,15 @@ class Response:
         with contextlib.suppress(*BROKEN):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._response.aclose()
+
+
+def _unread(stream: httpx.AsyncByteStream) -> bytes:
+    """What had come before the connection broke, and was not read yet: aiohttp raises first and keeps it back."""
+    content = getattr(getattr(stream, "_aiohttp_response", None), "content", None)
+    try:
+        return bytes(content._read_nowait(-1)) if content is not None else b""
+    except (AttributeError, *BROKEN):
+        return b""
 
 
 def network_trouble(exc: BaseException) -> NetworkTrouble:

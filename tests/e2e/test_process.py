@@ -262,3 +262,17 @@ async def test_two_command_lines_and_a_server_that_write_together_lose_nothing(t
             assert statuses == {"invalid"}, "every mark of the server is kept too"
 
     await in_thread(scenario)
+
+
+def test_the_demo_shows_what_it_promises_and_touches_nothing_of_the_users(tmp_path: Path) -> None:
+    home = tmp_path / "untouched"
+    env = environment(home, HOME=str(tmp_path), XDG_DATA_HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    run = subprocess.run(
+        [*PROXY, "demo"], env=env, capture_output=True, text=True, timeout=50, stdin=subprocess.DEVNULL
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
+    for reason in ("first_choice", "sticky", "failover", "soft_limited", "waited"):
+        assert f"  {reason}  " in run.stdout
+    assert "Account Limits (" in run.stdout and "0% (wait 14m)" in run.stdout
+    assert list(tmp_path.iterdir()) == []
