@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from filelock import FileLock, Timeout
 
-from accounts.model import Account, AccountId, ApiKey, Credential
+from accounts.model import Account, AccountId, ApiKey, Credential, Entry
 from accounts.vault.keys import KeySources
 from accounts.vault.vault import Vault
 from mcp_proxy.cli.clock import SystemClock, local_now
@@ -49,8 +49,12 @@ class VaultLedger:
     def stamp(self) -> object:
         return self._vault.stamp()
 
-    def mark_invalid(self, account: AccountId, why: str) -> None:
-        self._vault.change(account, lambda held: replace(held, invalid=why))
+    def mark_invalid(self, account: AccountId, credential: Credential, why: str) -> None:
+        def marked(entry: Entry) -> Entry:
+            same = (entry.account.id, entry.credential) == (account, credential)
+            return replace(entry, account=replace(entry.account, invalid=why)) if same else entry
+
+        self._vault.edit(lambda entries: tuple(marked(entry) for entry in entries))
 
 
 def open_vault(settings: Settings) -> Vault:
@@ -101,6 +105,7 @@ def make_policy(settings: Settings) -> Policy:
         substitutes=routing.fallback,
         aliases=routing.aliases,
         tiers={Size(size): ProviderName(provider) for size, provider in routing.tiers.items()},
+        providers=frozenset(all_providers()),
     )
 
 

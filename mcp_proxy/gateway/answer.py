@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from mcp_proxy.dialects.sse import Frames, FrameTooLarge, split
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
+REFUSAL_SECONDS = 5.0
 MAX_HELD_BYTES = 4 * 1024 * 1024
 """What may come before the first content: `message_start` and pings."""
 
@@ -81,11 +83,12 @@ async def read_answer(
 async def _refused(response: UpstreamResponse, provider: Provider, offer: Offer, now: Instant) -> Failure:
     body = bytearray()
     try:
-        async for chunk in response.chunks():
-            body += chunk
-            if len(body) > MAX_REFUSAL_BYTES:
-                break
-    except NetworkTrouble:
+        async with asyncio.timeout(REFUSAL_SECONDS):
+            async for chunk in response.chunks():
+                body += chunk
+                if len(body) > MAX_REFUSAL_BYTES:
+                    break
+    except (NetworkTrouble, TimeoutError):
         pass  # the status alone says most of it
     if response.status < 400:
         return network_failure(NetworkTrouble(Trouble.BAD_ANSWER, sent=True), f"status {response.status}")

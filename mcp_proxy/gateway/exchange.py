@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import structlog
 
+from accounts.model import Credential
 from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
@@ -69,7 +70,7 @@ class Surroundings:
     clock: Clock
     draining: asyncio.Event
     gate: Callable[[str], Gate]
-    refused: Callable[[AccountId, str], None]
+    refused: Callable[[AccountId, Credential, str], None]
 
 
 @dataclass(slots=True)
@@ -172,13 +173,25 @@ class Exchange:
                 if decision.candidates:
                     break
                 retry_at = decision.retry_at or retry_at
-            async with asyncio.timeout(max(self._left(), 0.001)):
-                await ticket.turn(loop.time())
-        except TimeoutError:
-            return False
+            if not await self._turn(ticket):
+                return False
         finally:
             self._waited += loop.time() - begun
         return self._left() > 0
+
+    async def _turn(self, ticket: Ticket) -> bool:
+        """Wait for one's turn; False where the time is over before, or the server goes down."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_task(ticket.turn(loop.time()))
+        drain = loop.create_task(self.around.draining.wait())
+        try:
+            await asyncio.wait({turn, drain}, timeout=max(self._left(), 0.001), return_when=asyncio.FIRST_COMPLETED)
+            return turn.done() and not self.around.draining.is_set()
+        finally:
+            drain.cancel()
+            if not turn.done():
+                turn.cancel()
+                await asyncio.wait({turn})
 
     async def _drained(self, seconds: float) -> bool:
         """Sleep, or less if the server begins to drain meanwhile."""
@@ -207,7 +220,7 @@ class Exchange:
         seat = around.pool.seat(candidate.account)
         if seat is None:
             return Failure(Blame.CONFIG, 502, "api_error", "the account is gone")
-        begun, asked_at = loop.time(), around.clock.now()
+        begun, asked_at, credential = loop.time(), around.clock.now(), around.tokens.credential(seat.id)
         attempt = Attempt(candidate)
         self.attempts.append(attempt)
         around.pool.begin(seat.id)
@@ -226,8 +239,8 @@ class Exchange:
         attempt.failure = result
         lesson = on_failure(result, seat, now)
         around.pool.learn(seat.id, lesson, now)
-        if lesson.invalid is not None:
-            around.refused(seat.id, lesson.invalid)
+        if lesson.invalid is not None and credential is not None:
+            around.refused(seat.id, credential, lesson.invalid)
         return result
 
     async def _open(self, seat: Seat, offer: Offer, others: bool) -> Answer | Failure:

@@ -75,8 +75,6 @@ class Pool:
             self._put(replace(seat, stumbled=now))
         elif lesson.stumbled is False and seat.stumbled is not None:
             self._put(replace(seat, stumbled=None))
-        if lesson.invalid is not None:
-            self.mark_invalid(account, lesson.invalid)
 
     def mark_invalid(self, account: AccountId, why: str) -> None:
         """The account's credential is refused, until its owner signs in again."""

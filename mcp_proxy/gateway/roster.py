@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -31,7 +32,9 @@ class Ledger(Protocol):
         """Something cheap that differs once another process has written."""
         ...
 
-    def mark_invalid(self, account: AccountId, why: str) -> None: ...
+    def mark_invalid(self, account: AccountId, credential: Credential, why: str) -> None:
+        """Mark the account, unless it has another credential by now."""
+        ...
 
 
 class Roster:
@@ -56,6 +59,7 @@ class Roster:
         self._stamp: object = None
         self._held: Sequence[tuple[Account, Credential]] = ()
         self._listed: Mapping[AccountId, tuple[Listed, ...]] = {}
+        self._refusals: dict[AccountId, tuple[Credential, str]] = {}
         self._failing = False
         self._writing = asyncio.Lock()  # threads that wait for the store's file lock only get in each other's way
         self.open = False
@@ -88,22 +92,31 @@ class Roster:
             self._listed = {**self._listed, account: listed}
             self._seat_all()
 
-    def refused(self, account: AccountId, why: str) -> None:
-        """The account's credential is refused: out of use at once, and marked so in the store."""
-        log.warning("credential refused", account=account, error=why[:MAX_REASON])
-        self._pool.mark_invalid(account, why[:MAX_REASON])
-        if any(held.id == account for held, _ in self._held):
-            self._jobs.start("mark invalid", self._mark(account, why[:MAX_REASON]))
+    def refused(self, account: AccountId, credential: Credential, why: str) -> None:
+        """A credential is refused: out of use at once, and marked so in the store.
 
-    async def _mark(self, account: AccountId, why: str) -> None:
+        It may be an old one that its owner has replaced meanwhile: that says nothing of the new.
+        """
+        why = why[:MAX_REASON]
+        if self._tokens.credential(account) != credential:
+            return
+        log.warning("credential refused", account=account, error=why)
+        self._refusals[account] = (credential, why)
+        self._pool.mark_invalid(account, why)
+        if any(held.id == account for held, _ in self._held):
+            self._jobs.start("mark invalid", self._mark(account, credential, why))
+
+    async def _mark(self, account: AccountId, credential: Credential, why: str) -> None:
         try:
             async with self._writing:
-                await asyncio.to_thread(self._ledger.mark_invalid, account, why)
+                await asyncio.to_thread(self._ledger.mark_invalid, account, credential, why)
         except Exception as exc:  # not saved is not lost: the mark is in memory, and the next refusal says it again
             log.error("invalid mark not saved", account=account, error=str(exc))
+        else:
+            self._refusals.pop(account, None)  # from here on the store knows, and may be told otherwise
 
     def _seat_all(self) -> None:
-        entries = (*self._held, *self._fixed)
+        entries = [self._with_refusal(*entry) for entry in (*self._held, *self._fixed)]
         seats = [self._catalog.seat(account, self._listed.get(account.id)) for account, _ in entries]
         for (account, _), seat in zip(entries, seats, strict=True):
             if seat is None:
@@ -111,3 +124,8 @@ class Roster:
         self._pool.replace_all(seat for seat in seats if seat is not None)
         self._tokens.replace_all({account.id: credential for account, credential in entries})
         self._changed([account.id for account, _ in entries])
+
+    def _with_refusal(self, account: Account, credential: Credential) -> tuple[Account, Credential]:
+        """The account with the mark that is not in the store, or not yet."""
+        refused, why = self._refusals.get(account.id, (None, ""))
+        return (replace(account, invalid=why) if refused == credential else account), credential

@@ -18,6 +18,10 @@ class Tokens:
         """Take over what the vault holds now."""
         self._credentials = dict(credentials)
 
+    def credential(self, account: AccountId) -> Credential | None:
+        """What the vault holds for the account; None once the account is gone."""
+        return self._credentials.get(account)
+
     def token(self, account: AccountId) -> Token | None:
         """The account's token; None once the account is gone."""
         credential = self._credentials.get(account)

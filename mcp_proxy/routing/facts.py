@@ -66,6 +66,7 @@ class Policy:
     max_wait      seconds; longest wait for a reset when every account is closed
     substitutes   whether accounts that serve a name by its size class may stand beside those that serve it
     aliases       what a client asks for, `*` matching anything, to what is asked upstream
+    providers     every provider's name: before a slash it binds, whether or not there are accounts of it
     tiers         size class to the provider that serves it
     """
 
@@ -75,6 +76,7 @@ class Policy:
     substitutes: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     tiers: Mapping[Size, ProviderName] = field(default_factory=dict)
+    providers: frozenset[ProviderName] = frozenset()
 
 
 class Serving(NamedTuple):

@@ -40,10 +40,8 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     Disabled accounts serve nothing; an account whose credential is refused still does, so that a refused
     key is told as such and does not quietly move its owner to another family of models.
     """
-    everyone = tuple(pool)
-    seats = [seat for seat in everyone if seat.account.enabled]
-    # a provider whose accounts are all switched off still binds: its name must not lead to another's
-    providers = frozenset(seat.provider for seat in everyone)
+    seats = [seat for seat in pool if seat.account.enabled]
+    providers = policy.providers
     alias = alias_of(asked, policy.aliases)
     if alias is None:
         alias = alias_of(unmarked(asked), policy.aliases)
@@ -70,7 +68,7 @@ def _named(
     if not found and bound is not None:
         model, own = bound[0], _of(bound[1], seats)
         return _exact(model, own) or _any(model, own) or _by_size(size_of(model), own)
-    found = found or _any(name, seats)
+    found = _any(name, seats) | found
     if not found:
         return _by_size(size, seats)
     return found | (_by_size(size, seats, beside=found) if policy.substitutes else {})

@@ -69,7 +69,8 @@ def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
         strikes += 1  # not for one that was asked before the bucket closed: a crowd refused at once is one strike
     until = after(now, BACKOFF_SECONDS[min(strikes, len(BACKOFF_SECONDS)) - 1])
     if held is not None and held.limit.until > until:
-        until = held.limit.until  # our guess never shortens what an upstream said
+        # our guess neither shortens what an upstream said, nor makes a guess of it
+        return Limited(seat.id, RateLimit(bucket, held.limit.until, failure.message, now), held.strikes)
     return Limited(seat.id, RateLimit(bucket, until, failure.message, now), strikes)
 
 

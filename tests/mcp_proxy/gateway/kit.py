@@ -53,7 +53,7 @@ class FakeLedger:
         self.looks += 1
         return self.version
 
-    def mark_invalid(self, account: AccountId, why: str) -> None:
+    def mark_invalid(self, account: AccountId, credential: Credential, why: str) -> None:
         if self.trouble is not None:
             raise self.trouble
         self.marked.append((account, why))

@@ -157,7 +157,7 @@ def test_an_account_that_left_and_came_back_starts_anew() -> None:
 
 def test_a_new_credential_clears_the_mark_and_a_refusal_sets_it() -> None:
     learning = pool("a")
-    learning.learn(A, Lesson(invalid="revoked"), NOW)
+    learning.mark_invalid(A, "revoked")
     assert learning.seats[0].account.invalid == "revoked"
     learning.replace_all([seat("a")])
     assert learning.seats[0].account.invalid is None

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
+from accounts.model import Credential
 from mcp_proxy.core.ids import AccountId, ModelId
 from mcp_proxy.core.provider import Listed
 from mcp_proxy.gateway import roster
@@ -85,7 +86,7 @@ async def test_nothing_is_read_while_nothing_changes() -> None:
 
 async def test_a_refused_credential_is_out_at_once_and_marked_in_the_store() -> None:
     async with following(house("a", "b")) as made:
-        made.roster.refused(A, "invalid key " + "x" * 1000)
+        made.roster.refused(A, key("a"), "invalid key " + "x" * 1000)
         held = made.pool.seat(A)
         assert held is not None and held.account.invalid is not None and len(held.account.invalid) == roster.MAX_REASON
         await until(lambda: made.ledger.marked)
@@ -96,16 +97,39 @@ async def test_a_mark_that_cannot_be_saved_holds_in_memory() -> None:
     with capture_logs() as said:
         async with following(house("a")) as made:
             made.ledger.trouble = OSError("read-only")
-            made.roster.refused(A, "revoked")
+            made.roster.refused(A, key("a"), "revoked")
             await until(lambda: any(line["event"] == "invalid mark not saved" for line in said))
             held = made.pool.seat(A)
             assert held is not None and held.account.invalid == "revoked"
 
 
+async def test_a_refusal_of_a_key_that_was_replaced_meanwhile_says_nothing_of_the_new_one() -> None:
+    async with following(house("a")) as made:
+        made.roster.refused(A, key("before"), "revoked")
+        held = made.pool.seat(A)
+        assert held is not None and held.account.invalid is None
+        assert made.ledger.marked == []
+
+
+async def test_a_mark_that_is_not_saved_yet_is_not_forgotten() -> None:
+    made = house("a")
+    await made.roster.load()
+    made.roster.refused(A, key("a"), "revoked")
+    made.roster.discovered(A, ())  # everybody is seated anew
+    held = made.pool.seat(A)
+    assert held is not None and held.account.invalid == "revoked"
+    await made.jobs.stop()
+
+
+def key(name: str) -> Credential:
+    return entry(name)[1]
+
+
 async def test_an_account_of_the_configuration_is_marked_in_memory_alone() -> None:
     made = house(fixed=[entry("config")])
     await made.roster.load()
-    made.roster.refused(AccountId("config"), "revoked")
+    made.roster.refused(AccountId("config"), key("config"), "revoked")
+    made.roster.discovered(A, ())  # everybody is seated anew
     await made.jobs.stop()
     held = made.pool.seat(AccountId("config"))
     assert held is not None and held.account.invalid == "revoked"

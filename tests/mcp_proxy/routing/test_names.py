@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ ROUTER = seat("router", provider="openrouter", offers=offers("anthropic/claude-o
 ANY = seat("any", provider="custom", offers=(), serves=Serves(any=True), any=True)
 NAMED = seat("named", provider="custom", offers=offers("my-model"), serves=Serves(any=True))
 
+KNOWN = frozenset(map(provider, ("zai", "kimi", "anthropic", "openrouter", "custom")))
 FALLBACK = Policy(substitutes=True)
 NO_POLICY = Policy()
 
@@ -69,6 +71,8 @@ WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
     ("as it is listed for Claude Code", "anthropic/zai/glm", [ZAI, CLAUDE], NO_POLICY, {"zai": "glm"}),
     ("with a slash of its own", "anthropic/openrouter/meta/llama-9", [ROUTER], NO_POLICY, {"router": "meta/llama-9"}),
     ("anthropic as a provider", "anthropic/claude-opus-8", [ZAI, CLAUDE], NO_POLICY, {"claude": "claude-opus-8"}),
+    ("also beside one that lists it", "glm", [ZAI, ANY], NO_POLICY, {"zai": "glm", "any": "glm"}),
+    ("a provider without accounts binds too", "kimi/glm", [ZAI, ANY], NO_POLICY, {}),
     ("an account that lists nothing serves every id", "whatever", [ZAI, ANY], NO_POLICY, {"any": "whatever"}),
     ("bound to it", "custom/whatever", [ZAI, ANY], NO_POLICY, {"any": "whatever"}),
     ("one that names its models serves those", "whatever", [ZAI, NAMED], NO_POLICY, {}),
@@ -121,7 +125,7 @@ WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
         {"claude": "claude-haiku-9"},
     ),
     ("the mark of a long context is no part of the name", "glm[1m]", [ZAI], NO_POLICY, {"zai": "glm"}),
-    ("unless an id has it", "glm-long[1m]", [ZAI, ANY], NO_POLICY, {"zai": "glm-long[1m]"}),
+    ("unless an id has it", "glm-long[1m]", [ZAI], NO_POLICY, {"zai": "glm-long[1m]"}),
     ("a marked id before its size", "claude-opus-8[1m]", [ZAI, CLAUDE], NO_POLICY, {"claude": "claude-opus-8"}),
     ("bound too", "anthropic/claude-opus-8[1m]", [ZAI, CLAUDE], NO_POLICY, {"claude": "claude-opus-8"}),
     ("and an id that has it, bound", "zai/glm-long[1m]", [ZAI, KIMI], NO_POLICY, {"zai": "glm-long[1m]"}),
@@ -135,7 +139,7 @@ WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
 
 @pytest.mark.parametrize(("says", "asked", "pool", "policy", "who"), WHO, ids=[row[0] for row in WHO])
 def test_who_serves_a_name(says: str, asked: str, pool: list[Seat], policy: Policy, who: dict[str, str]) -> None:
-    target = resolve(asked, pool, policy)
+    target = resolve(asked, pool, replace(policy, providers=KNOWN))
     assert target.asked == asked
     told = {
         account: f"{'+' if serving.substitute else ''}{serving.offer.model}"
