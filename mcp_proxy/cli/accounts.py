@@ -29,7 +29,7 @@ def settings() -> Settings:
 
 def vault() -> Vault:
     """The account store."""
-    from mcp_proxy.cli.compose import open_vault
+    from mcp_proxy.cli.adapters import open_vault
 
     return open_vault(settings())
 
@@ -44,8 +44,8 @@ def verify(account: Account, credential: Credential) -> Verdict:
 async def _verify(account: Account, credential: Credential) -> Verdict:
     import asyncio
 
+    from mcp_proxy.cli.adapters import make_catalog
     from mcp_proxy.cli.clock import SystemClock
-    from mcp_proxy.cli.compose import make_catalog
     from mcp_proxy.core.http import NetworkTrouble
     from mcp_proxy.transport.client import Client, tls
 
@@ -68,8 +68,8 @@ async def _verify(account: Account, credential: Credential) -> Verdict:
 
 def limits() -> Mapping[AccountId, AccountState]:
     """What a server last kept of each account; empty where none ever ran."""
+    from mcp_proxy.cli.adapters import configured_accounts, make_catalog, make_policy
     from mcp_proxy.cli.clock import SystemClock
-    from mcp_proxy.cli.compose import configured_accounts, make_catalog, make_policy
     from mcp_proxy.gateway import report
     from mcp_proxy.gateway.pool import Pool
     from mcp_proxy.state.sqlite import SqliteStore
@@ -100,14 +100,14 @@ def _state(document: Mapping[str, Any]) -> AccountState:
 
 def extra_entries() -> tuple[Entry, ...]:
     """The accounts of the configuration."""
-    from mcp_proxy.cli.compose import configured_accounts
+    from mcp_proxy.cli.adapters import configured_accounts
 
     return tuple(Entry(account, credential) for account, credential in configured_accounts(settings()))
 
 
 def server_running() -> bool:
     """Whether a server uses the store."""
-    from mcp_proxy.cli.compose import server_running
+    from mcp_proxy.cli.adapters import server_running
 
     return server_running(settings().paths.accounts_file)
 

@@ -6,25 +6,18 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
-from filelock import FileLock, Timeout
 
-from accounts.model import Account, AccountId, ApiKey, Credential, Entry
-from accounts.vault.keys import KeySources
+from accounts.model import Account, AccountId, Credential, Entry
 from accounts.vault.vault import Vault
+from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog, make_policy, open_vault
 from mcp_proxy.cli.clock import SystemClock, local_now
 from mcp_proxy.cli.exits import Exit, Trouble
 from mcp_proxy.cli.logs import configure
-from mcp_proxy.core.ids import ProviderName
-from mcp_proxy.core.provider import Size
-from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.gateway import Gateway
-from mcp_proxy.providers import all_providers
-from mcp_proxy.routing.facts import Policy
 from mcp_proxy.server.app import build_app
 from mcp_proxy.server.auth import Cors, Door
 from mcp_proxy.server.serving import GRACE_SECONDS, Server, listen, make_server
@@ -55,58 +48,6 @@ class VaultLedger:
             return replace(entry, account=replace(entry.account, invalid=why)) if same else entry
 
         self._vault.edit(lambda entries: tuple(marked(entry) for entry in entries))
-
-
-def open_vault(settings: Settings) -> Vault:
-    """The account store of these settings."""
-    vault = settings.vault
-    return Vault(
-        settings.paths.accounts_file,
-        KeySources(key=vault.key, passphrase=vault.passphrase, key_file=settings.paths.vault_key_file),
-    )
-
-
-def configured_accounts(settings: Settings) -> list[tuple[Account, Credential]]:
-    """The accounts that the configuration itself describes: a provider with a key there is one."""
-    return [
-        (
-            Account(
-                id=AccountId(f"config-{name}"),
-                provider=name,
-                label="config",
-                auth=provider.auth,
-                models=provider.models,
-            ),
-            ApiKey(provider.api_key),
-        )
-        for name, provider in settings.providers.items()
-        if provider.api_key is not None
-    ]
-
-
-def make_catalog(settings: Settings) -> Catalog:
-    """Every provider's form, with what the operator set for it."""
-    return Catalog(
-        all_providers(),
-        {
-            ProviderName(name): Options(provider.base_url, provider.urls, provider.tier, sticky=not provider.spread)
-            for name, provider in settings.providers.items()
-        },
-    )
-
-
-def make_policy(settings: Settings) -> Policy:
-    """The operator's routing."""
-    routing = settings.routing
-    return Policy(
-        soft_limit=routing.soft_limit,
-        max_attempts=routing.max_attempts,
-        max_wait=float(routing.max_wait),
-        substitutes=routing.fallback,
-        aliases=routing.aliases,
-        tiers={Size(size): ProviderName(provider) for size, provider in routing.tiers.items()},
-        providers=frozenset(all_providers()),
-    )
 
 
 def make_gateway(settings: Settings) -> Gateway:
@@ -224,34 +165,3 @@ def allow_many_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _marks(accounts_file: Path, port: str) -> Iterator[Path]:
-    yield from accounts_file.parent.glob(f".{accounts_file.name}.server-{port}.lock")
-
-
-@contextlib.contextmanager
-def announced(accounts_file: Path, port: int) -> Iterator[None]:
-    """While this lasts, other processes can see that a server uses the store. A killed one leaves no trace."""
-    try:
-        accounts_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mark = FileLock(accounts_file.parent / f".{accounts_file.name}.server-{port}.lock", mode=0o600)
-        mark.acquire(timeout=0)
-    except (OSError, Timeout):
-        yield  # a folder we cannot write to holds nothing that could be changed under us either
-        return
-    try:
-        yield
-    finally:
-        mark.release()
-
-
-def server_running(accounts_file: Path) -> bool:
-    """Whether a server uses this store now."""
-    for path in _marks(accounts_file, "*"):
-        try:
-            with FileLock(path, timeout=0):
-                pass
-        except Timeout:
-            return True
-    return False

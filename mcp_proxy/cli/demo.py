@@ -96,7 +96,7 @@ def demo_settings(home: Path) -> Settings:
 def demo_accounts(settings: Settings, box: Sandbox) -> dict[AccountId, Upstream]:
     """Five accounts of two providers in a fresh vault; the sandbox's by the id the proxy knows them under."""
     from accounts.model import Account, AccountId, ApiKey, Secret
-    from mcp_proxy.cli.compose import open_vault
+    from mcp_proxy.cli.adapters import open_vault
 
     vault = open_vault(settings)
     upstreams = {}

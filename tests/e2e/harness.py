@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import httpx
 
 from accounts.model import Account, AccountId, ApiKey, Secret
-from mcp_proxy.cli.compose import open_vault, serving
+from mcp_proxy.cli.adapters import open_vault
+from mcp_proxy.cli.compose import serving
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.sandbox import Account as Upstream
 from mcp_proxy.sandbox import Sandbox

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import subprocess
@@ -16,8 +17,9 @@ UPSTREAM = "sk-ant-canary-upstream-0000-1111-2222"
 OTHER = "sk-ant-canary-config-3333-4444-5555"
 PASSPHRASE = "canary passphrase of the store"
 EXPORT = "canary passphrase of the export"
+STORE_KEY = base64.b64encode(b"canary key of the account store!").decode()
 CALLERS = "sk-ant-oat-canary-of-the-caller"
-CANARIES = (UPSTREAM, OTHER, PASSPHRASE, EXPORT, CALLERS, KEY)
+CANARIES = (UPSTREAM, OTHER, PASSPHRASE, EXPORT, STORE_KEY, CALLERS, KEY)
 
 
 async def test_no_secret_is_in_anything_that_was_written(tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def provoke(home: Path, box: Sandbox, account: object) -> dict[str, str]:
 
     assert isinstance(account, Account)
     environ = {
-        "MCP_PROXY_VAULT_PASSPHRASE": PASSPHRASE,
+        "MCP_PROXY_VAULT_KEY": STORE_KEY,
         "MCP_PROXY_EXPORT_PASSPHRASE": EXPORT,
         "CANARY_KEY": OTHER,
         "LOG_LEVEL": "debug",
@@ -113,5 +115,6 @@ def provoke(home: Path, box: Sandbox, account: object) -> dict[str, str]:
         code, err = running.end(signal.SIGTERM)
         assert code == 0
         written["log"] = err
+    command("accounts", "rekey", "--to", "passphrase", "--passphrase-stdin", stdin=PASSPHRASE + "\n")
     assert "request" in written["log"] and json.loads(written["doctor --json"])
     return written
