@@ -41,7 +41,15 @@ class Served:
     warm_until: Instant
 
 
-Change: TypeAlias = QuotaRead | Limited | Served
+@dataclass(frozen=True, slots=True)
+class Used:
+    """An account served somebody at `at`. Outlives the conversation: its owner wants to know it next week."""
+
+    account: AccountId
+    at: Instant
+
+
+Change: TypeAlias = QuotaRead | Limited | Served | Used
 
 
 class StateStore(Protocol):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.time import Instant
 from mcp_proxy.routing.facts import Closed, Seat
@@ -115,6 +115,11 @@ class Pool:
         seat = self._seats.get(change.account)
         if seat is None:
             return False
+        if isinstance(change, Used):
+            if seat.last_used is not None and seat.last_used >= change.at:
+                return False
+            self._put(replace(seat, last_used=change.at))
+            return True
         if isinstance(change, QuotaRead):
             quota = change.quota
             known = seat.quotas.get(quota.bucket)
@@ -133,11 +138,8 @@ class Pool:
         return True
 
     def _serve(self, change: Served) -> bool:
-        seat = self._seats.get(change.account)
-        if seat is None:
+        if change.account not in self._seats:
             return False
-        if seat.last_used is None or seat.last_used < change.at:
-            self._put(replace(seat, last_used=change.at))
         known = self._warm.get(change.conversation)
         if known is not None and order(known) >= order(change):
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.provider import Offer
@@ -86,7 +86,7 @@ def on_answer(facts: Facts, seat: Seat, offer: Offer, asked_at: Instant, now: In
         for bucket in offer.buckets
         if (held := seat.closed.get(bucket)) is not None and held.strikes and held.limit.read_at < asked_at
     )
-    return Lesson((*opened, Served(conversation, seat.id, now, after(now, warm))), stumbled=False)
+    return Lesson((*opened, Used(seat.id, now), Served(conversation, seat.id, now, after(now, warm))), stumbled=False)
 
 
 def on_quotas(account: AccountId, quotas: Iterable[Quota]) -> tuple[Change, ...]:

@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
-from mcp_proxy.state.worth import AHEAD, GRACE, MAX_CONVERSATIONS, STALE
+from mcp_proxy.state.worth import AHEAD, GRACE, MAX_CONVERSATIONS, REMEMBERED, STALE
 
 _T = TypeVar("_T")
 
@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS served (
   session TEXT NOT NULL, agent TEXT NOT NULL, model TEXT NOT NULL,
   account TEXT NOT NULL, at REAL NOT NULL, warm_until REAL NOT NULL,
   PRIMARY KEY (session, agent, model)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS used (account TEXT NOT NULL PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS served_at ON served (at, session, agent, model);
 """
 
@@ -59,6 +60,8 @@ _KEEP_SERVED = """
 INSERT INTO served VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET account = excluded.account, at = excluded.at, warm_until = excluded.warm_until
 WHERE (excluded.at, excluded.warm_until, excluded.account) > (served.at, served.warm_until, served.account)"""
+_KEEP_USED = """
+INSERT INTO used VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at WHERE excluded.at > used.at"""
 _TRIM_SERVED = """
 DELETE FROM served WHERE (session, agent, model) IN (
   SELECT session, agent, model FROM served ORDER BY at DESC, session DESC, agent DESC, model DESC LIMIT -1 OFFSET ?)"""
@@ -71,6 +74,7 @@ _WORTH = {
     "quotas": "ifnull(resets + :grace, read_at + :stale) > :now AND read_at <= :now + :ahead",
     "limits": "max(until, read_at) + :grace > :now AND read_at <= :now + :ahead",
     "served": "warm_until + :grace > :now AND at <= :now + :ahead",
+    "used": "at + :remembered > :now AND at <= :now + :ahead",
 }
 
 
@@ -125,10 +129,10 @@ class SqliteStore:
                 self._db = None
 
     def _load(self, db: sqlite3.Connection, now: Instant) -> Sequence[Change]:
-        when = {"now": now, "grace": GRACE, "stale": STALE, "ahead": AHEAD}
+        when = {"now": now, "grace": GRACE, "stale": STALE, "ahead": AHEAD, "remembered": REMEMBERED}
         if not self._read_only:
             _forget(db, when)
-        return (*_quotas(db, when), *_limits(db, when), *_served(db, when))
+        return (*_quotas(db, when), *_limits(db, when), *_used(db, when), *_served(db, when))
 
     def _twice(self, work: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
         """Do it; where the file turns out damaged, once more on a fresh one."""
@@ -262,6 +266,8 @@ def _save(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
                 limit = change.limit
                 closed = (limit.until, _text(limit.why), limit.read_at, change.strikes)
                 db.execute(_KEEP_LIMIT, (_text(change.account), *map(_text, limit.bucket), *closed))
+            elif isinstance(change, Used):
+                db.execute(_KEEP_USED, (_text(change.account), change.at))
             else:
                 warm = (_text(change.account), change.at, change.warm_until)
                 db.execute(_KEEP_SERVED, (*map(_text, change.conversation), *warm))
@@ -306,6 +312,12 @@ def _limits(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Limited]
             continue
         limit = RateLimit(Bucket(bucket, Kind(kind)), Instant(until), why, Instant(read_at))
         yield Limited(AccountId(account), limit, strikes)
+
+
+def _used(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Used]:
+    rows = db.execute(f"SELECT * FROM used WHERE {_WORTH['used']}", when)  # noqa: S608 - our own names
+    for account, at in rows:
+        yield Used(AccountId(account), Instant(at))
 
 
 def _served(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Served]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.time import Instant, Seconds
 
 MAX_CONVERSATIONS = 10_000
@@ -16,6 +16,9 @@ GRACE = Seconds(3600.0)
 STALE = Seconds(35 * 86_400.0)
 """A reading without a reset is forgotten after this; no window we know is longer than a month."""
 
+REMEMBERED = Seconds(400 * 86_400.0)
+"""When an account was last used is told for a year and a month."""
+
 AHEAD = Seconds(3600.0)
 """What is dated further ahead than this was dated by a clock since set back, and would hold for ever."""
 
@@ -26,6 +29,8 @@ def subject(change: Change) -> tuple[str, ...]:
     """What a change is about: of two with one subject, one holds."""
     if isinstance(change, Served):
         return ("served", *change.conversation)
+    if isinstance(change, Used):
+        return ("used", change.account)
     bucket = change.quota.bucket if isinstance(change, QuotaRead) else change.limit.bucket
     return (type(change).__name__, change.account, *bucket)
 
@@ -38,6 +43,8 @@ def order(change: Change) -> Order:
         return (quota.read_at, left, -1.0 if quota.resets is None else quota.resets)
     if isinstance(change, Limited):
         return (change.limit.read_at, change.limit.until, change.strikes, change.limit.why)
+    if isinstance(change, Used):
+        return (change.at,)
     return (change.at, change.warm_until, change.account)
 
 
@@ -48,6 +55,8 @@ def worth_keeping(change: Change, now: Instant) -> bool:
         over = Instant(learnt + STALE) if over is None else Instant(over + GRACE)
     elif isinstance(change, Limited):
         learnt, over = change.limit.read_at, Instant(max(change.limit.until, change.limit.read_at) + GRACE)
+    elif isinstance(change, Used):
+        learnt, over = change.at, Instant(change.at + REMEMBERED)
     else:
         learnt, over = change.at, Instant(change.warm_until + GRACE)
     return over > now and learnt <= now + AHEAD

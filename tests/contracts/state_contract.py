@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.model import AccountId
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, StateStore
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, StateStore, Used
 from mcp_proxy.core.ids import Conversation, ModelId
 from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
@@ -55,6 +55,7 @@ changes = st.one_of(
     st.builds(
         Served, st.builds(Conversation, names, names, names.map(ModelId)), names.map(AccountId), moments, moments
     ),
+    st.builds(Used, names.map(AccountId), moments),
 )
 
 
@@ -126,6 +127,13 @@ class StateContract:
         assert known(store, now=2 * 86_400) == {quota(0.5, 0, resets=None, bucket=MINUTE)}
         assert known(store, now=60 * 86_400) == set()
         assert known(store) == set(), "what was forgotten does not come back with the clock"
+
+    def test_when_an_account_was_last_used_outlives_its_conversations(self, new: Callable[[], StateStore]) -> None:
+        store = new()
+        late, early = Used(AccountId("a"), Instant(NOW)), Used(AccountId("a"), Instant(NOW - 60))
+        store.save([served("s", 0), late, early])
+        assert known(store, now=300 * 86_400) == {late}
+        assert known(store, now=500 * 86_400) == set()
 
     def test_a_lift_outlives_the_closing_that_arrives_late(self, new: Callable[[], StateStore]) -> None:
         store = new()

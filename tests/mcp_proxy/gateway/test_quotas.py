@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from mcp_proxy.core.change import Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.http import NetworkTrouble, Trouble
 from mcp_proxy.core.ids import AccountId
@@ -15,8 +16,7 @@ from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway.quotas import BUSY_SECONDS, IDLE_SECONDS, JITTER, LONGEST_PAUSE_SECONDS, MODELS_SECONDS, Readings
 from tests.fakes import FakeResponse, FakeTransport
 from tests.mcp_proxy.gateway.kit import FakeLedger, HandClock, House, entry, listing, saying, sayso
-from tests.mcp_proxy.gateway.test_pool import served
-from tests.mcp_proxy.routing.seats import FIVE_HOURS, NOW
+from tests.mcp_proxy.routing.seats import FIVE_HOURS, NOW, at
 
 HALF = (Quota(FIVE_HOURS, 0.5, None, NOW),)
 REFUSAL = Failure(Blame.PROVIDER, 500, "api_error", "down")
@@ -83,7 +83,7 @@ async def test_the_jitter_is_the_given_one() -> None:
 async def test_an_account_in_use_is_read_every_minute() -> None:
     made = await asker(quotas=saying(HALF))
     for second in range(300):
-        made.house.pool.apply([served("s", second)])
+        made.house.pool.apply([Used(made.house.pool.seats[0].id, at(second))])
         await made.run(1)
     gaps = [after - before for before, after in zip(made.times(), made.times()[1:], strict=False)]
     assert len(gaps) >= 3 and all(BUSY_SECONDS <= gap <= BUSY_SECONDS + 2 for gap in gaps), gaps
@@ -94,7 +94,7 @@ async def test_after_each_failure_it_waits_longer(trouble: Failure | NetworkTrou
     made = await asker(quotas=saying(trouble))
     for second in range(8000):
         if second % 50 == 0:
-            made.house.pool.apply([served("s", second)])  # in use or not
+            made.house.pool.apply([Used(made.house.pool.seats[0].id, at(second))])  # in use or not
         await made.run(1)
     gaps = [after - before for before, after in zip(made.times(), made.times()[1:], strict=False)]
     for gap, pause in zip(gaps, (120, 240, 480, 960, 1800), strict=False):

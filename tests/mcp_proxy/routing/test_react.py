@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_proxy.core.change import Limited, QuotaRead, Served
+from mcp_proxy.core.change import Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
@@ -124,7 +124,10 @@ def test_strikes_on_one_bucket_say_nothing_of_another() -> None:
 def test_an_answer_leaves_the_conversation_warm_where_it_was_served(hour_cache: bool, seconds: float) -> None:
     asked = facts(PLAIN, session="s", agent="sub", hour_cache=hour_cache)
     lesson = on_answer(asked, PLAIN, OFFER, at(-2), NOW)
-    assert lesson.changes == (Served(Conversation("s", "sub", MODEL), AccountId("a"), NOW, at(seconds)),)
+    assert lesson.changes == (
+        Used(AccountId("a"), NOW),
+        Served(Conversation("s", "sub", MODEL), AccountId("a"), NOW, at(seconds)),
+    )
     assert (lesson.stumbled, lesson.invalid) == (False, None)
     assert (WARM_SECONDS, WARM_HOUR_SECONDS) == (300, 3600)
 
@@ -149,8 +152,8 @@ def test_an_answer_opens_guessed_limits_older_than_the_attempt(
     about: str, limits: dict[Any, Any], opened: list[Bucket]
 ) -> None:
     held = seat("a", closed=limits)
-    *changes, served = on_answer(facts(held), held, OFFER, at(-10), NOW).changes
-    assert isinstance(served, Served)
+    *changes, used, served = on_answer(facts(held), held, OFFER, at(-10), NOW).changes
+    assert isinstance(used, Used) and isinstance(served, Served)
     assert [change.limit.bucket for change in changes if isinstance(change, Limited)] == opened
     for change in changes:
         assert isinstance(change, Limited)
