@@ -12,12 +12,12 @@ from cyclopts.validators import Number
 
 from accounts.cli import verify
 from accounts.cli.checks import checked_base_url, checked_label
-from accounts.cli.errors import Trouble
 from accounts.cli.flags import Exit, Flag, NoInput, Ports, Yes
 from accounts.cli.identity import free_label, fresh_id
 from accounts.cli.ports import ProviderInfo
 from accounts.cli.terminal import StandardTerminal
 from accounts.cli.text import repeatable
+from accounts.exits import Trouble
 from accounts.model import Account, Auth, Credential, Entry, Works
 from accounts.sign_in import api_key
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from accounts.cli.errors import Trouble
-from accounts.cli.exits import Exit
+from accounts.exits import Exit, Trouble
 
 LABEL_LIMIT = 64
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from accounts.cli.exits import Exit
 from accounts.cli.text import SECRET_LENGTH, printable
+from accounts.exits import Exit, Trouble
 from accounts.sign_in.api_key import BadKey
 from accounts.transfer.formats import NotImportable
 from accounts.vault.errors import VaultError
@@ -16,21 +16,13 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 
-class Trouble(Exception):
-    """Something a person can put right, and the exit code that says of what kind it is."""
-
-    def __init__(self, message: str, exit: Exit) -> None:
-        super().__init__(message)
-        self.exit = exit
-
-
 def explain(error: BaseException) -> tuple[str, int] | None:
     """The line or two for a person and the exit code; None for an error nobody foresaw.
 
     An empty message means that there is nothing to say.
     """
     if isinstance(error, Trouble):
-        return str(error), error.exit
+        return str(error), error.exit_code
     if isinstance(error, VaultError):
         return str(error), error.exit_code
     if isinstance(error, BadKey | NotImportable):

@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from accounts.cli import passphrase
-from accounts.cli.errors import Trouble
 from accounts.cli.flags import Exit, NoInput, PassphraseStdin, Ports, Yes
+from accounts.exits import Trouble
 from accounts.model import Secret
 from accounts.transfer import export as transfer
 

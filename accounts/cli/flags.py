@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from accounts.cli.exits import Exit
 from accounts.cli.ports import Ports
+from accounts.exits import Exit
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Json = Annotated[bool, Parameter(negative="", show_default=False, help="One JSON document on stdout.")]

@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from accounts.cli import passphrase
-from accounts.cli.errors import Trouble
 from accounts.cli.flags import Exit, NoInput, PassphraseStdin, Ports
 from accounts.cli.identity import new_id
+from accounts.exits import Trouble
 from accounts.model import Account, Entry, Secret
 from accounts.transfer import READERS
 from accounts.transfer.formats import NotImportable, Reader, Unseal, reader_for

@@ -6,9 +6,8 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from accounts.cli.errors import Trouble
-from accounts.cli.exits import Exit
 from accounts.cli.text import repeatable
+from accounts.exits import Exit, Trouble
 from accounts.model import Account, Entry
 
 if TYPE_CHECKING:

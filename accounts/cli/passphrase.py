@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from accounts.cli.errors import Trouble
-from accounts.cli.exits import Exit
 from accounts.cli.terminal import StandardTerminal
+from accounts.exits import Exit, Trouble
 from accounts.model import Secret
 
 

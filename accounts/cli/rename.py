@@ -9,8 +9,8 @@ from cyclopts import App, Parameter
 
 from accounts.cli import names
 from accounts.cli.checks import checked_label
-from accounts.cli.errors import Trouble
 from accounts.cli.flags import Exit, Name, Ports
+from accounts.exits import Trouble
 
 
 def register(app: App, ports: Ports) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from accounts.cli.errors import Trouble
-from accounts.cli.exits import Exit
 from accounts.cli.text import printable
+from accounts.exits import Exit, Trouble
 from accounts.model import Secret
 
 

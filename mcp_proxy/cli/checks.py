@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from accounts.exits import Exit, Trouble
 from mcp_proxy.cli.client import Server
-from mcp_proxy.cli.exits import Exit, Trouble
 from mcp_proxy.settings import Settings, SettingsError
 
 OLDEST = (3, 11)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from accounts.exits import Exit, Trouble
 from accounts.model import Secret
-from mcp_proxy.cli.exits import Exit, Trouble
 from mcp_proxy.settings import Settings
 
 MAX_ANSWER = 16 * 1024 * 1024

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import structlog
 
+from accounts.exits import Exit, Trouble
 from accounts.model import Account, AccountId, Credential, Entry
 from accounts.vault.vault import Vault
 from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog, make_policy, open_vault
 from mcp_proxy.cli.clock import SystemClock, local_now
-from mcp_proxy.cli.exits import Exit, Trouble
 from mcp_proxy.cli.logs import configure
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.app import build_app

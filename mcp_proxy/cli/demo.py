@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from mcp_proxy.cli.exits import Exit
+from accounts.exits import Exit
 
 if TYPE_CHECKING:
     from mcp_proxy.core.ids import AccountId

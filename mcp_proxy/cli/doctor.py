@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from accounts.exits import Exit
 from mcp_proxy.cli.checks import Finding, everything
-from mcp_proxy.cli.exits import Exit
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, say, say_json
 from mcp_proxy.settings import Settings, SettingsError, load
 

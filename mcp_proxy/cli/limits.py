@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from accounts.exits import Exit
 from mcp_proxy.cli.client import server_of
-from mcp_proxy.cli.exits import Exit
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say_json
 from mcp_proxy.settings import from_process
 

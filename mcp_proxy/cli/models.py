@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 from cyclopts import App
 
+from accounts.exits import Exit
 from mcp_proxy.cli.client import Server, server_of
-from mcp_proxy.cli.exits import Exit
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json
 from mcp_proxy.settings import from_process
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cyclopts import App, CycloptsError, UnknownCommandError
 
-from mcp_proxy.cli.exits import Exit
+from accounts.exits import Exit
 
 SECRET_LENGTH = 12
 """A mistyped word at least this long may be a key pasted in the wrong place; it is not repeated."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from mcp_proxy.cli.exits import Exit, Trouble
+from accounts.exits import Exit, Trouble
 from mcp_proxy.cli.options import ConfigFile, EnvFile
 from mcp_proxy.settings import clear_framework_environment, from_process
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from accounts.exits import Exit, Trouble
 from mcp_proxy.cli.client import Reply, Server, server_of
-from mcp_proxy.cli.exits import Exit, Trouble
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json
 from mcp_proxy.settings import from_process
 

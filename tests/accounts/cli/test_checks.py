@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.cli.checks import checked_base_url, is_loopback
-from accounts.cli.errors import Trouble
+from accounts.exits import Trouble
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_everything_else_is_refused_and_never_repeated(url: str) -> None:
     with pytest.raises(Trouble) as caught:
         checked_base_url(url)
     assert "canary" not in str(caught.value)
-    assert caught.value.exit == 2
+    assert caught.value.exit_code == 2
 
 
 @given(st.text(max_size=60))

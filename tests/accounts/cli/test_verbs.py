@@ -7,7 +7,7 @@ import json
 import pytest
 
 from accounts.cli import AccountState
-from accounts.cli.exits import Exit
+from accounts.exits import Exit
 from accounts.model import AccountId
 from accounts.vault.errors import VaultError
 from tests.accounts.cli.conftest import Shell

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
-from mcp_proxy.cli.exits import Exit, Trouble
+from accounts.exits import Exit, Trouble
 from mcp_proxy.cli.root import app
 from mcp_proxy.cli.run import run
 from tests.mcp_proxy.cli.conftest import Proxy

@@ -1,4 +1,4 @@
-"""What a command ends with. Scripts depend on these numbers."""
+"""What a command ends with, and the trouble that says so. Scripts depend on these numbers."""
 
 from __future__ import annotations
 
