@@ -212,7 +212,7 @@ class Visit:
 
     async def _cut(self, *, told: bool) -> None:
         """The upstream's answer ended before its end. The client retries by itself unless it holds a whole block."""
-        if not told or not self._events:
+        if not told:
             self._close()
             return
         frame = error_frame(error_type(502), "the upstream's answer was cut short", self.request_id)

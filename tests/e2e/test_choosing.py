@@ -11,7 +11,7 @@ import pytest
 
 from mcp_proxy.cli.compose import serving
 from mcp_proxy.gateway import quotas
-from mcp_proxy.sandbox import Fault, Sandbox, faults, refusals
+from mcp_proxy.sandbox import Fault, Place, Sandbox, faults, refusals
 from tests.e2e.harness import KEY, message, running, settings
 
 ZAI = "glm-4.7"
@@ -303,3 +303,41 @@ async def test_a_key_in_the_config_file_is_an_account_too(tmp_path: Path) -> Non
         async with running(tmp_path, box, toml=toml) as proxy:
             answer = await proxy.ask(model=ZAI)
             assert answer.status_code == 200 and answer.headers["x-proxy-account"] == "zai/config-zai"
+
+
+async def test_all_waits_of_a_request_together_stay_within_the_longest(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a), toml="[routing]\nmax_wait = 1.6\n") as proxy:
+            a.always(refusals.rate_limited(1))
+            begun = time.monotonic()
+            answer = await proxy.ask()
+            assert answer.status_code == 429 and time.monotonic() - begun < 1.9
+            assert answer.headers["x-proxy-attempts"] == "2"
+
+
+async def test_an_accounts_own_tier_wins_over_its_providers(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        toml = "[providers.anthropic]\ntier = 2\n"
+        async with running(tmp_path, box, ("anthropic", a), ("anthropic", b, {"tier": 1}), toml=toml) as proxy:
+            served = {proxy.named(await proxy.ask(session=f"s{n}")) for n in range(8)}
+            assert served == {"b"}
+
+
+async def test_a_count_that_does_not_come_in_two_seconds_is_estimated_and_not_held_against_anybody(
+    tmp_path: Path,
+) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a", windows=())
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            body = {"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "word " * 100}]}
+            a.script(faults.hang(), refusals.rate_limited(60), on=Place.COUNT_TOKENS)
+            begun = time.monotonic()
+            late = await proxy.client.post("/v1/messages/count_tokens", json=body)
+            assert 1.9 < time.monotonic() - begun < 3 and late.json()["input_tokens"] > 50
+            limited = await proxy.client.post("/v1/messages/count_tokens", json=body)
+            assert limited.json() == late.json()
+            counted = await proxy.client.post("/v1/messages/count_tokens", json=body)
+            assert a.received[-1].answered == 200 and counted.status_code == 200, "it is asked again"
+            assert (await proxy.ask()).headers["x-proxy-attempts"] == "1"

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mcp_proxy.gateway import exchange
 from mcp_proxy.sandbox import Fault, Sandbox, faults, lies, refusals
 from tests.e2e.harness import KEY, Proxy, message, running
 
@@ -227,3 +228,51 @@ async def test_a_thousand_hang_ups_leave_nothing_behind(tmp_path: Path) -> None:
             assert all(each.done or each.closed_after is not None for each in a.received)
             a.well()
             assert (await proxy.ask()).status_code == 200
+
+
+async def test_a_silent_upstream_is_left_for_another_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.3)
+    async with Sandbox(["anthropic"]) as box:
+        bad, good = box.account("anthropic", alias="bad"), box.account("anthropic", alias="good")
+        async with running(tmp_path, box, ("anthropic", bad, {"tier": 1}), ("anthropic", good, {"tier": 2})) as proxy:
+            bad.always(faults.hang())
+            answer = await proxy.ask(stream=True)
+            assert (answer.status_code, proxy.named(answer)) == (200, "good")
+            await box.until(lambda: bad.received[-1].closed_after is not None)
+
+
+async def test_a_slow_upstream_has_all_the_time_there_is_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.3)
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            a.script(faults.hang(0.6))
+            assert (await proxy.ask(stream=True)).headers["x-proxy-attempts"] == "1"
+
+
+async def test_a_stream_that_was_cut_counts_against_its_seat_and_an_error_event_closes_what_it_names(
+    tmp_path: Path,
+) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        async with running(tmp_path, box, ("anthropic", a, {"tier": 1}), ("anthropic", b, {"tier": 2})) as proxy:
+            a.script(faults.cut_after_block())
+            await proxy.ask(stream=True)
+            assert proxy.named(await proxy.ask()) == "b", "its upstream failed a moment ago"
+            b.script(faults.error_event("content_block_stop", kind="rate_limit_error", message="too fast"))
+            assert b"event: error" in (await proxy.ask(stream=True)).content
+            after = await proxy.ask()
+            assert (proxy.named(after), after.headers["x-proxy-attempts"]) == ("a", "1")
+            assert (await proxy.limits())["b"]["limits"]["anthropic/claude-sonnet-5"]["limited_until"]
+
+
+async def test_the_body_is_let_go_once_the_answer_has_begun(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            await proxy.ask("x" * 100_000)
+            assert [each.ask.body for each in proxy.gateway.recent] == [b""]

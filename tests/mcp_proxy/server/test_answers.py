@@ -257,3 +257,10 @@ async def test_half_a_body_is_waited_for_so_long_and_no_longer(tmp_path: Path) -
             assert json.loads(reply.body)["error"]["type"] == "timeout_error"
             line.close()
         assert messages_of(made) == []
+
+
+async def test_every_origin_may_be_allowed_but_never_with_credentials(tmp_path: Path) -> None:
+    async with proxy(tmp_path, CORS_ENABLED="true", CORS_ALLOW_ORIGIN="*") as made:
+        answer = await made.client.get("/health", headers={"origin": "https://anybody.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in answer.headers
