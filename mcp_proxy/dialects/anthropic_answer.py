@@ -18,7 +18,7 @@ from mcp_proxy.dialects.json_text import BadJson, loads, members, quoted
 _MOST_TOKENS = 2**53
 """A count above what every JSON reader can hold is no count."""
 
-_DELTAS = re.compile(rb"(?:event: ?content_block_delta\ndata: ?[^\n]*+\n\n)++")
+_DELTAS = re.compile(rb"(?:event: ?content_block_delta\ndata: ?[^\n]*\n\n)+")
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ class Member(NamedTuple):
 
 
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KEY = re.compile(rb'[ \t\n\r]*("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*:[ \t\n\r]*')
+_KEY = re.compile(rb'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*')
 _AFTER = re.compile(rb"[ \t\n\r]*([,}])")
 _OPEN = re.compile(rb"[ \t\n\r]*\{")
 _WHITE = re.compile(r"[ \t\n\r]*")

@@ -8,9 +8,10 @@ FRAME_LIMIT = 16 * 1024 * 1024
 """Longest frame we hold, bytes. The largest real ones are images of some megabytes in base64."""
 
 _BOM = b"\xef\xbb\xbf"
-_END = rb"(?>\r\n|[\r\n])"
-_FRAME = re.compile(rb"(?>[^\r\n]++" + _END + rb")*+" + _END)
-_LINE = re.compile(rb"([^\r\n]*+)" + _END + rb"?+")
+# No possessive and no atomic groups here: Python 3.11.2, Debian 12's, matches them wrongly.
+_END = rb"(?:\r\n|\n|\r(?!\n))"
+_FRAME = re.compile(rb"(?:[^\r\n]+" + _END + rb")*" + _END)
+_LINE = re.compile(rb"([^\r\n]*)" + _END + rb"?")
 # While bytes are still to come, a CR is a line's end only once the byte behind it is known.
 _SURE_END = rb"(?:\n|\r\n|\r(?=[^\n]))"
 _SURE_BLANK = re.compile(_SURE_END * 2)
