@@ -51,7 +51,7 @@ def register(app: App, ports: Ports) -> None:
         if file.exists() and not terminal.confirm(f"{file} exists. Replace it?", yes):
             terminal.show("Nothing written.")
             return Exit.FAILED
-        secret = passphrase.chosen(terminal, passphrase_stdin, ports.export_passphrase, ADVICE)
+        secret = passphrase.chosen(terminal, passphrase_stdin, ports.export_passphrase(), ADVICE)
         write(file, sealed(transfer.written(entries), secret, ports))
         terminal.show(f"Wrote {len(entries)} accounts to {file}, sealed with the passphrase.")
         return Exit.OK

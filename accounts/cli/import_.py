@@ -53,7 +53,7 @@ def register(app: App, ports: Ports) -> None:
         reader = in_file(file, content)
 
         def secret() -> Secret:
-            return passphrase.given(terminal, passphrase_stdin, ports.export_passphrase, ADVICE)
+            return passphrase.given(terminal, passphrase_stdin, ports.export_passphrase(), ADVICE)
 
         merged = store(ports, reader.read(content, unsealer(file, secret)))
         added, replaced = len(merged.added), len(merged.replaced)

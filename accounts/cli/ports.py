@@ -62,7 +62,7 @@ class Ports:
     extra_entries: Callable[[], tuple[Entry, ...]]
     now: Callable[[], float]
     terminal: StandardTerminal = field(default_factory=StandardTerminal)
-    export_passphrase: Secret | None = None
+    export_passphrase: Callable[[], Secret | None] = lambda: None
 
     def extra_accounts(self) -> tuple[Account, ...]:
         """The accounts of the config file, without their credentials."""

@@ -137,6 +137,6 @@ app = build(
         server_running=server_running,
         extra_entries=extra_entries,
         now=lambda: time.time(),  # noqa: TID251 - the root hands out the clock
-        export_passphrase=settings().vault.export_passphrase,
+        export_passphrase=lambda: settings().vault.export_passphrase,
     )
 )

@@ -88,10 +88,17 @@ def serve(settings: Settings) -> int:
     """Serve until told to stop; the exit code."""
     configure(settings.log.level, settings.log.format)
     allow_many_files()
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         return runner.run(_serve(settings))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where there is one: there is none for Windows."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _serve(settings: Settings) -> int:
@@ -150,8 +157,19 @@ def _greet(settings: Settings, gateway: Gateway, port: int) -> None:
         soft_limit=settings.routing.soft_limit if settings.routing.soft_limit is not None else "off",
         fallback=settings.routing.fallback,
     )
+    for what in unused(settings):
+        log.warning(f"{what} has no effect in this version")
     if not gateway.pool.seats:
         log.warning("no accounts yet: `proxy accounts add` stores one, and this server takes it up by itself")
+
+
+def unused(settings: Settings) -> list[str]:
+    """What is set, and checked, but nothing here acts on."""
+    found = ["[routing.fallbacks]"] if settings.routing.fallbacks else []
+    for name, provider in settings.providers.items():
+        found += [f"[providers.{name}] base_urls after the first"] if len(provider.base_urls) > 1 else []
+        found += [f"[providers.{name}] client_version"] if provider.client_version else []
+    return found
 
 
 def allow_many_files() -> None:

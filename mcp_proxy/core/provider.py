@@ -13,7 +13,7 @@ from mcp_proxy.core.failure import Failure, Refusal
 from mcp_proxy.core.http import Headers, Transport, UpstreamRequest
 from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.messages import Ask
-from mcp_proxy.core.quota import ACCOUNT, Bucket, Quota, absence, model_bucket
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, Quota, absence, model_bucket
 from mcp_proxy.core.time import Instant
 
 
@@ -42,7 +42,7 @@ class Offer:
     @property
     def buckets(self) -> tuple[Bucket, ...]:
         """Every bucket that can close it: the account's, the model's own, and the provider's."""
-        return (ACCOUNT, model_bucket(self.model), absence(self.model), *self.draws_on)
+        return (ACCOUNT, BILLING, model_bucket(self.model), absence(self.model), *self.draws_on)
 
 
 @dataclass(frozen=True, slots=True)

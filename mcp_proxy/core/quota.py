@@ -34,6 +34,10 @@ ACCOUNT = Bucket("account", Kind.RATE)
 """Closes the whole account, whatever the model. Every offer draws on it."""
 
 
+BILLING = Bucket("billing", Kind.RATE)
+"""Closes an account that has nothing left to pay with: waiting does not help, its owner has to act."""
+
+
 def model_bucket(model: ModelId) -> Bucket:
     """Closes one model of one account. Every offer draws on its own."""
     return Bucket(f"model:{model}", Kind.RATE)

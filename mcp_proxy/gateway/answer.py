@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from mcp_proxy.core.failure import Blame, Failure, Refusal, error_type
-from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, header, read_all
+from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, read_all
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Offer, Provider
 from mcp_proxy.core.time import Instant
@@ -42,11 +42,6 @@ class Answer:
     @property
     def usage(self) -> Usage:
         return self.listener.usage
-
-    @property
-    def upstream_id(self) -> str | None:
-        """The upstream's own id of the request."""
-        return header(self.response.headers, "request-id") or header(self.response.headers, "x-request-id")
 
 
 class CutShort(Exception):

@@ -17,7 +17,7 @@ from mcp_proxy.dialects.estimate import estimate_tokens
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
-from mcp_proxy.gateway.verdict import unknown_model
+from mcp_proxy.gateway.verdict import unserved
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Candidate, Facts, Policy
 
@@ -51,7 +51,7 @@ class Counter:
         """Input tokens. A `Failure` only where the request itself is at fault, or nobody serves the model."""
         target = self._catalog.resolve(ask.model, self._pool, self._policy)
         if not target.serving:
-            return unknown_model(ask.model)
+            return unserved(ask.model, self._pool.seats)
         now = self._clock.now()
         facts = Facts(request, target, session="", agent="", tokens=0, stream=False)
         for candidate in decide(facts, self._pool.seats, self._policy, now).candidates:

@@ -11,26 +11,29 @@ import structlog
 
 from accounts.model import Credential
 from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
-from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble
+from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Access, Offer, Provider
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
+from mcp_proxy.dialects.estimate import estimate_tokens
 from mcp_proxy.gateway.answer import Answer, CutShort, network_failure, read_answer, relay
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
-from mcp_proxy.gateway.verdict import draining, nobody, unknown_model
+from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
 
 log = structlog.get_logger("mcp_proxy.exchange")
 
-BYTES_PER_TOKEN = 3.5
+ESTIMATED_FROM_BYTES = 400_000
+"""A smaller body fits every window we know; only a larger one is worth estimating."""
+
 HEAD_SECONDS = 100.0
 """How long a seat may be silent while another could be asked. Real heads under load come within a minute."""
 
@@ -90,6 +93,7 @@ class Exchange:
     answer: Answer | None = None
     failure: Failure | None = None
     outcome: str = ""
+    upstream_id: str | None = None
     _begun: float = 0.0
     _waited: float = 0.0
     _account: AccountId | None = None
@@ -101,7 +105,7 @@ class Exchange:
         around = self.around
         target = around.catalog.resolve(self.ask.model, around.pool, around.policy)
         if not target.serving:
-            self.failure = unknown_model(self.ask.model)
+            self.failure = unserved(self.ask.model, around.pool.seats)
             return self.failure
         talk, thread = session(self.ask), agent(self.ask)
         models = {serving.offer.model for serving in target.serving.values()}
@@ -110,7 +114,7 @@ class Exchange:
             target=target,
             session=talk,
             agent=thread,
-            tokens=int(len(self.ask.body) / BYTES_PER_TOKEN),
+            tokens=estimate_tokens(self.ask.body) if len(self.ask.body) > ESTIMATED_FROM_BYTES else 0,
             stream=self.ask.stream,
             warm=around.pool.warm(talk, thread, models, around.clock.now()),
             hour_cache=cache_ttl_1h(self.ask),
@@ -257,13 +261,14 @@ class Exchange:
     ) -> Answer | Failure:
         around = self.around
         seconds = self._left()
-        if others:
+        if others and self.ask.stream:  # a message that is not streamed has its head when it is finished
             seconds = min(seconds, HEAD_SECONDS)
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
                 transport = around.client(seat.id, access.base_url)
                 response = await transport.send(provider.request(self.ask, offer.model, access))
                 now = around.clock.now()
+                self.upstream_id = header(response.headers, "request-id") or header(response.headers, "x-request-id")
                 around.pool.apply(on_quotas(seat.id, provider.read_headers(response.headers, offer, now)))
                 return await read_answer(response, self.ask, provider, offer, now)
         except TimeoutError:
@@ -343,6 +348,9 @@ class Exchange:
             self.around.pool.end(self._account)
             self._account = None
         self._log()
+        self.ask = replace(self.ask, body=b"")  # whoever remembers an exchange remembers no content
+        if self.answer is not None:
+            self.answer.held = b""
 
     def _log(self) -> None:
         if not self.outcome:
@@ -355,7 +363,7 @@ class Exchange:
             model=self.ask.model,
             account=f"{seat.provider}/{seat.id}" if seat else None,
             upstream_model=self.model,
-            upstream_request_id=self.answer.upstream_id if self.answer else None,
+            upstream_request_id=self.upstream_id,
             reason=self.why.value,
             attempts=len(self.attempts),
             outcome=self.outcome,

@@ -121,11 +121,8 @@ class Gateway:
 
     async def refresh_quotas(self) -> None:
         """Ask the providers now, as far as they may be asked; what is slow comes later by itself."""
-        try:
-            async with asyncio.timeout(REFRESH_SECONDS):
-                await self._readings.refresh()
-        except TimeoutError:
-            return
+        asking = self._jobs.start("refresh", self._readings.refresh())
+        await asyncio.wait({asking}, timeout=REFRESH_SECONDS)
 
     def now(self) -> Instant:
         """The time that decisions are made by."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from mcp_proxy.core.failure import Blame, Failure, error_type
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.time import Instant
-from mcp_proxy.routing.facts import Decision, Reason, Refused
+from mcp_proxy.routing.facts import Decision, Reason, Refused, Seat
 
 RETRIED_BY_CLIENTS_SECONDS = 60
 """Claude Code waits for a `retry-after` up to this; over it, it shows the message at once."""
@@ -18,6 +18,13 @@ RETRIED_BY_CLIENTS_SECONDS = 60
 def unknown_model(asked: str) -> Failure:
     """Nobody serves this name."""
     return Failure(Blame.REQUEST, 404, error_type(404), f"model: {asked}")
+
+
+def unserved(asked: str, pool: Sequence[Seat]) -> Failure:
+    """Nobody serves this name: because nobody knows it, or because there is no usable account at all."""
+    if any(seat.account.enabled and seat.account.invalid is None for seat in pool):
+        return unknown_model(asked)
+    return _no_account(asked, [])
 
 
 def draining() -> Failure:
@@ -34,9 +41,10 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     serving = [refusal for refusal in decision.refused if refusal.reason is not Reason.NOT_SERVED]
     if not serving and not decision.candidates:
         return next(iter(failures.values()), unknown_model(asked))
-    usable = [refusal for refusal in serving if refusal.reason not in (Reason.DISABLED, Reason.INVALID)]
+    usable = [refusal for refusal in serving if refusal.reason not in (Reason.DISABLED, Reason.INVALID, Reason.UNPAID)]
+    unpaid = next((refusal for refusal in serving if refusal.reason is Reason.UNPAID), None)
     if not usable and not decision.candidates:
-        return _no_account(asked, serving)
+        return _no_account(asked, serving) if unpaid is None else _unpaid(unpaid)
     open_still = [refusal for refusal in usable if refusal.reason is not Reason.LIMITED]
     fitting = [refusal for refusal in open_still if refusal.reason is not Reason.TOO_SMALL]
     if not fitting and not decision.candidates and decision.retry_at is not None:
@@ -55,6 +63,10 @@ def _no_account(asked: str, serving: Sequence[Refused]) -> Failure:
     why = next((f" ({refusal.detail})" for refusal in serving if refusal.detail), "")
     message = f"no account for {asked} is enabled and valid{why}: see `proxy accounts list`"
     return Failure(Blame.CONFIG, 503, error_type(503), message, headers=(("x-should-retry", "false"),))
+
+
+def _unpaid(refusal: Refused) -> Failure:
+    return Failure(Blame.ACCOUNT, 402, error_type(402), refusal.detail, headers=(("x-should-retry", "false"),))
 
 
 def exhausted(asked: str, retry_at: Instant, now: Instant) -> Failure:

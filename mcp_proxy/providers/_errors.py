@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from mcp_proxy.core.failure import ERROR_TYPES, Blame, Failure, Refusal, error_type, status_of
 from mcp_proxy.core.http import Headers
 from mcp_proxy.core.provider import Offer, ReadFailure
-from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
+from mcp_proxy.core.quota import BILLING, Bucket, absence, model_bucket
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.dialects.json_text import loads
 from mcp_proxy.dialects.native import returning_headers
@@ -79,7 +79,7 @@ class Case:
 
     def billing(self) -> Failure:
         """The account has nothing left to pay with; nobody knows until when."""
-        return Failure(Blame.ACCOUNT, 402, "billing_error", f"billing: {self.message}", ACCOUNT, headers=self.headers)
+        return Failure(Blame.ACCOUNT, 402, "billing_error", f"billing: {self.message}", BILLING, headers=self.headers)
 
     def limited(self, bucket: Bucket | None = None, until: Instant | None = None) -> Failure:
         """`bucket` (the model's own where none is named) is closed; None: we back off."""

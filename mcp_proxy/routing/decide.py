@@ -6,13 +6,17 @@ from collections.abc import Set
 from hashlib import blake2b
 
 from mcp_proxy.core.ids import AccountId
-from mcp_proxy.core.quota import Kind
+from mcp_proxy.core.quota import BILLING, Kind
 from mcp_proxy.core.time import Instant
 from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Rank, Reason, Refused, Seat
 from mcp_proxy.routing.windows import closed_by, is_soft
 
 PROBATION_SECONDS = 30.0
 """A seat whose upstream failed to answer is tried last for this long, so that not every request walks the dead."""
+
+
+CLEARLY = 1.5
+"""An estimate refuses a window only from here on: nearer to it, the upstream knows better."""
 
 
 def decide(
@@ -47,11 +51,13 @@ def obstacle(seat: Seat, facts: Facts, now: Instant, tried: Set[AccountId]) -> R
     if account.invalid is not None:
         return Refused(account.id, Reason.INVALID, None, account.invalid)
     window = serving.offer.context_window
-    if window is not None and facts.tokens > window:
+    if window is not None and facts.tokens > window * CLEARLY:
         return Refused(account.id, Reason.TOO_SMALL, None, f"{facts.tokens} tokens > {window}")
     limit = closed_by(seat, serving.offer, now)
     if limit is not None and limit.bucket.kind is Kind.ABSENCE:
         return Refused(account.id, Reason.NOT_SERVED, None, limit.why)
+    if limit is not None and limit.bucket == BILLING:
+        return Refused(account.id, Reason.UNPAID, None, limit.why)
     if limit is not None:
         return Refused(account.id, Reason.LIMITED, limit.until, limit.why)
     if account.id in tried:

@@ -126,6 +126,7 @@ class Reason(StrEnum):
     INVALID = "invalid"
     LIMITED = "limited"
     TOO_SMALL = "context_too_small"
+    UNPAID = "unpaid"
     TRIED = "tried"
 
 

@@ -9,12 +9,15 @@ from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.provider import Offer
-from mcp_proxy.core.quota import ACCOUNT, Kind, Quota, RateLimit
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.routing.facts import Facts, Seat
 
 BACKOFF_SECONDS = (5.0, 15.0, 60.0, 300.0, 900.0)
 """How long a bucket stays closed whose upstream does not say until when: by how often that happened in a row."""
+
+UNPAID_SECONDS = 600.0
+"""How long an account that cannot pay is left alone: its owner may have paid by then."""
 
 LONGEST_LIMIT_SECONDS = 32 * 86_400.0
 """No limit lasts longer than a month and a day: what says so is a mistake of units."""
@@ -63,6 +66,8 @@ def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
         longest = LONGEST_RATE_SECONDS if bucket.kind is Kind.RATE and bucket != ACCOUNT else LONGEST_LIMIT_SECONDS
         until = Instant(min(failure.retry_at, now + longest))
         return Limited(seat.id, RateLimit(bucket, until, failure.message, now))
+    if bucket == BILLING:
+        return Limited(seat.id, RateLimit(bucket, after(now, UNPAID_SECONDS), failure.message, now))
     held = seat.closed.get(bucket)
     strikes = held.strikes if held is not None else 0
     if held is None or held.limit.until <= now or not strikes:

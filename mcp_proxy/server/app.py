@@ -51,9 +51,10 @@ def _at_the_door(door: Door) -> Callable[[Request, Handler], Awaitable[Response]
         scope = visit_of(request)
         visitor = door.admit(request.method, scope["path"], scope["headers"])
         if isinstance(visitor, Denial):
-            return error_response(request, visitor.status, visitor.message, visitor.headers)
-        scope[KEYED] = visitor.keyed
-        response = Response(204) if visitor.preflight else await handler(request)
+            response = error_response(request, visitor.status, visitor.message, visitor.headers)
+        else:
+            scope[KEYED] = visitor.keyed
+            response = Response(204) if visitor.preflight else await handler(request)
         if visitor.origin is not None and door.cors is not None:
             for name, value in encoded(_cors_headers(door.cors, visitor)):
                 response.add_header(name, value)
@@ -62,12 +63,12 @@ def _at_the_door(door: Door) -> Callable[[Request, Handler], Awaitable[Response]
     return admit
 
 
-def _cors_headers(cors: Cors, visitor: Visitor) -> list[tuple[str, str]]:
+def _cors_headers(cors: Cors, visitor: Visitor | Denial) -> list[tuple[str, str]]:
     everyone = "*" in cors.origins
     headers = [("access-control-allow-origin", "*" if everyone else visitor.origin or "")]
     if not everyone:
         headers += [("vary", "origin"), ("access-control-allow-credentials", "true")]
-    if visitor.preflight:
+    if isinstance(visitor, Visitor) and visitor.preflight:
         headers += [
             ("access-control-allow-methods", cors.methods),
             ("access-control-allow-headers", cors.headers),

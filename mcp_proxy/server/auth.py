@@ -39,11 +39,12 @@ class Cors:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Why a request goes no further."""
+    """Why a request goes no further. origin: the allowed origin of a page, which may read so much."""
 
     status: int
     message: str
     headers: tuple[tuple[str, str], ...] = ()
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ class Door:
         if (method, path) in OPEN or (method, path) in PROBES or (path == HEALTH and not given):
             return Visitor(keyed=False, origin=allowed)
         if not given:
-            return Denial(401, "no API key: send it as x-api-key or as Authorization: Bearer", RETRY_NEVER)
-        return Denial(401, "invalid API key", RETRY_NEVER)
+            return Denial(401, "no API key: send it as x-api-key or as Authorization: Bearer", RETRY_NEVER, allowed)
+        return Denial(401, "invalid API key", RETRY_NEVER, allowed)
 
     def _is_key(self, given: list[bytes]) -> bool:
         # a list, not a generator: every value is looked at, whichever is right

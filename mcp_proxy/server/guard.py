@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mcp_proxy.core.failure import error_type
 from mcp_proxy.dialects.anthropic_answer import error_body
+from mcp_proxy.server.stream import new_request_id
 
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 32 * 1024
@@ -95,10 +96,12 @@ class GuardedHttp(HttpToolsProtocol):
         self._disarm()
         if self.cycle is None or self.cycle.response_complete:
             status, why = self._refusal
-            body = error_body(error_type(status), why, "")
+            request_id = new_request_id()
+            body = error_body(error_type(status), why, request_id)
             head = (
                 STATUS_LINE[status],
                 b"content-type: application/json\r\nconnection: close\r\n",
+                b"request-id: %b\r\n" % request_id.encode(),
                 b"content-length: %d\r\n\r\n" % len(body),
             )
             self.transport.write(b"".join(head) + body)

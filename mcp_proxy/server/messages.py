@@ -23,6 +23,14 @@ from mcp_proxy.server.stream import EXIT_STACK
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 CLOSE = (("connection", "close"),)
+NOT_TRIED = (
+    ("x-proxy-account", "none"),
+    ("x-proxy-model", "none"),
+    ("x-proxy-attempts", "0"),
+    ("x-proxy-reason", "first_choice"),
+)
+"""What an answer to /v1/messages says of its way where there was none."""
+
 OURS = frozenset(
     {"authorization", "x-api-key", "x-proxy-api-key", "proxy-authorization", "cookie", "host", "content-length"}
 )
@@ -36,6 +44,8 @@ def add_message_routes(router: Router, gateway: Gateway, read_seconds: float) ->
         """POST /v1/messages."""
         ask = await read_request(request, Endpoint.MESSAGES, read_seconds)
         if isinstance(ask, Response):
+            for name, value in encoded(NOT_TRIED):
+                ask.add_header(name, value)
             return ask
         exchange = gateway.exchange(ask, RequestId(request_id(request)))
         exit_stack(request).push_async_callback(exchange.close)
@@ -115,8 +125,8 @@ def told(exchange: Exchange) -> Headers:
         ("x-proxy-attempts", str(len(exchange.attempts))),
         ("x-proxy-reason", exchange.why.value),
     ]
-    if exchange.answer is not None and exchange.answer.upstream_id is not None:
-        headers.append(("x-upstream-request-id", exchange.answer.upstream_id))
+    if exchange.upstream_id is not None:
+        headers.append(("x-upstream-request-id", exchange.upstream_id))
     return tuple(headers)
 
 

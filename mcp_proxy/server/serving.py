@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -65,8 +67,8 @@ def make_server(edge: Edge, drain: Callable[[], None], idle_seconds: float, grac
         date_header=True,
         access_log=False,
         log_config=None,
-        timeout_keep_alive=int(idle_seconds),
-        timeout_graceful_shutdown=int(grace) + 2,
+        timeout_keep_alive=math.ceil(idle_seconds),
+        timeout_graceful_shutdown=math.ceil(grace) + 2,
         backlog=BACKLOG,
     )
     return Server(config, edge, drain, grace)
@@ -78,7 +80,8 @@ def listen(host: str, port: int) -> socket.socket:
     # named as TCP, or asyncio leaves Nagle's algorithm on and every answer is 40 ms late
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # on Windows it would let two servers share a port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
         bound.setblocking(False)
     except OSError:

@@ -80,7 +80,7 @@ class Visit:
         self._last_sent = 0.0
         self._pinger: asyncio.TimerHandle | None = None
         self._pinging: asyncio.Task[None] | None = None
-        self.request_id = f"req_{secrets.token_hex(12)}"
+        self.request_id = new_request_id()
         scope[REQUEST_ID] = self.request_id
         if not _has_body(scope["headers"]):
             self._ready.append({"type": "http.request", "body": b"", "more_body": False})
@@ -235,6 +235,11 @@ class Visit:
                 transport.abort()
             else:
                 transport.close()
+
+
+def new_request_id() -> str:
+    """An id in the form of Anthropic's."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:

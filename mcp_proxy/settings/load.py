@@ -109,12 +109,12 @@ def _check_table(sources: Sources) -> None:
 
 def _server(sources: Sources) -> ServerSettings:
     raw = sources.variable("PROXY_API_KEY", secret=True)
-    if raw is not None and not str(raw.value).strip():
-        raise SettingsError(NO_KEY.replace("PROXY_API_KEY is not set", f"{raw.origin} is empty"))
+    empty = raw is not None and not str(raw.value).strip()
     return ServerSettings(
         host=sources.take(fields.HOST),
         port=sources.take(fields.PORT),
-        api_key=sources.take(fields.API_KEY),
+        api_key=None if empty else sources.take(fields.API_KEY),
+        no_key=NO_KEY.replace("PROXY_API_KEY is not set", f"{raw.origin} is empty") if raw and empty else NO_KEY,
         allowed_hosts=sources.take(fields.ALLOWED_HOSTS),
         read_timeout=sources.take(fields.READ_TIMEOUT),
         write_timeout=sources.take(fields.WRITE_TIMEOUT),

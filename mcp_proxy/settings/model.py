@@ -68,6 +68,7 @@ class ServerSettings:
     write_timeout  for one write towards the client that is blocked
     idle_timeout   for a kept-alive connection without a request
     cors           None: off
+    no_key         what to say to who wants to serve without one
     url            where commands find a running server, if not on `host` and `port`
     """
 
@@ -79,13 +80,14 @@ class ServerSettings:
     write_timeout: Seconds
     idle_timeout: Seconds
     cors: Cors | None
+    no_key: str
     url: str | None
     workers: int = 1
 
     def required_key(self) -> Secret:
         """The key clients must show. Raises `SettingsError` with the line to type."""
         if self.api_key is None:
-            raise SettingsError(NO_KEY)
+            raise SettingsError(self.no_key)
         return self.api_key
 
     @property

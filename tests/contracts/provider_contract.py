@@ -12,7 +12,7 @@ from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest
 from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider, Size
-from mcp_proxy.core.quota import ACCOUNT, Quota, model_bucket
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Quota, model_bucket
 from mcp_proxy.core.time import Instant
 from mcp_proxy.dialects.anthropic_ask import read_ask
 from tests.fakes import FakeResponse, FakeTransport
@@ -91,7 +91,7 @@ def the_form_is_consistent(provider: Provider) -> None:
     assert len(provider.serves.sizes) in (0, len(Size))
     assert provider.serves.any == (provider.base_url is None)
     for offer in offers(provider):
-        assert offer.buckets[:2] == (ACCOUNT, model_bucket(offer.model))
+        assert offer.buckets[:3] == (ACCOUNT, BILLING, model_bucket(offer.model))
         assert len(set(offer.buckets)) == len(offer.buckets)
         assert offer.context_window is None or offer.context_window > 1000
     for offer in provider.serves.offers:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mcp_proxy.cli.compose import serving
-from mcp_proxy.gateway import quotas
+from mcp_proxy.gateway import exchange, quotas
 from mcp_proxy.sandbox import Fault, Place, Sandbox, faults, refusals
 from tests.e2e.harness import KEY, message, running, settings
 
@@ -340,4 +340,54 @@ async def test_a_count_that_does_not_come_in_two_seconds_is_estimated_and_not_he
             assert limited.json() == late.json()
             counted = await proxy.client.post("/v1/messages/count_tokens", json=body)
             assert a.received[-1].answered == 200 and counted.status_code == 200, "it is asked again"
+            assert (await proxy.ask()).headers["x-proxy-attempts"] == "1"
+
+
+async def test_an_account_that_cannot_pay_is_told_as_that_at_once(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        async with running(tmp_path, box, ("anthropic", a, {"tier": 1}), ("anthropic", b, {"tier": 2})) as proxy:
+            a.always(refusals.credit_low())
+            assert proxy.named(await proxy.ask()) == "b", "the next one pays"
+            b.always(refusals.billing())
+            begun = time.monotonic()
+            for attempts in ("1", "0"):
+                answer = await proxy.ask()
+                assert (answer.status_code, answer.json()["error"]["type"]) == (402, "billing_error")
+                assert answer.headers["x-proxy-attempts"] == attempts and answer.headers["x-should-retry"] == "false"
+            assert time.monotonic() - begun < 2, "waiting would not help"
+
+
+async def test_without_a_usable_account_it_says_so_and_not_that_the_model_is_unknown(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a")
+        async with running(tmp_path / "none", box) as proxy:
+            empty = await proxy.ask()
+        async with running(tmp_path / "off", box, ("anthropic", a, {"enabled": False})) as proxy:
+            off = await proxy.ask()
+            counted = await proxy.client.post("/v1/messages/count_tokens", json={"model": "claude-sonnet-5"})
+        for answer in (empty, off, counted):
+            assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+
+
+async def test_a_large_image_is_not_taken_for_a_long_prompt(tmp_path: Path) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo" + "A" * 1_500_000}
+    content = [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a", windows=())
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            body = message(model="claude-haiku-4-5") | {"messages": [{"role": "user", "content": content}]}
+            await proxy.client.post("/v1/messages", json=body)
+            assert [each.path for each in a.received if each.method == "POST"] == ["/v1/messages"], "it is asked"
+
+
+async def test_a_message_that_takes_long_to_finish_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.2)
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        async with running(tmp_path, box, ("anthropic", a), ("anthropic", b)) as proxy:
+            for account in (a, b):
+                account.always(faults.hang(0.5))
             assert (await proxy.ask()).headers["x-proxy-attempts"] == "1"

@@ -257,7 +257,9 @@ def test_more_than_one_worker_is_refused_with_the_reason(read: Load) -> None:
 
 @pytest.mark.parametrize("empty", ["", "  ", "\n"])
 def test_an_empty_key_is_no_key_and_is_refused_with_the_line_to_type(read: Load, empty: str) -> None:
-    said = refusal(read, PROXY_API_KEY=empty)
+    with pytest.raises(SettingsError) as caught:
+        read(PROXY_API_KEY=empty).server.required_key()
+    said = str(caught.value)
     assert "PROXY_API_KEY (environment) is empty" in said and "proxy serve" in said
 
 
@@ -294,7 +296,8 @@ def test_every_secret_may_come_as_a_file_but_not_twice(read: Load, tmp_path: Pat
     assert "both set" in refusal(read, **{name: FAKE, f"{name}_FILE": path})
     assert "no file" in refusal(read, PROXY_API_KEY_FILE=path + "-absent")
     file.write_text("")
-    assert "is empty" in refusal(read, PROXY_API_KEY_FILE=path)
+    with pytest.raises(SettingsError, match="is empty"):
+        read(PROXY_API_KEY_FILE=path).server.required_key()
     assert "is a folder" in refusal(read, PROXY_API_KEY_FILE=str(tmp_path))
 
 

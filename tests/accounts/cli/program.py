@@ -54,7 +54,7 @@ def ports(home: Path, **fields: object) -> Ports:
         "server_running": lambda: False,
         "extra_entries": lambda: (),
         "now": lambda: NOW,
-        "export_passphrase": Secret(os.environ["TEST_EXPORT"]) if "TEST_EXPORT" in os.environ else None,
+        "export_passphrase": lambda: Secret(os.environ["TEST_EXPORT"]) if "TEST_EXPORT" in os.environ else None,
     }
     return Ports(**{**given, **fields})  # type: ignore[arg-type]
 

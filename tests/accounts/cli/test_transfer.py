@@ -75,10 +75,10 @@ def test_nothing_to_export_is_said_and_writes_nothing(shell: Shell, tmp_path: Pa
 def test_the_passphrase_may_come_from_the_environment_and_must_come_from_somewhere(full: Shell, tmp_path: Path) -> None:
     assert full("export", str(tmp_path / "one")).code == 2
     assert full("export", str(tmp_path / "one"), "--passphrase-stdin", stdin="\n").code == 2
-    assert full("export", str(tmp_path / "one"), export_passphrase=Secret("")).code == 2
+    assert full("export", str(tmp_path / "one"), export_passphrase=lambda: Secret("")).code == 2
     assert not (tmp_path / "one").exists()
-    assert full("export", str(tmp_path / "one"), export_passphrase=Secret(WORDS)).code == 0
-    assert full("import", str(tmp_path / "one"), export_passphrase=Secret(WORDS)).code == 0
+    assert full("export", str(tmp_path / "one"), export_passphrase=lambda: Secret(WORDS)).code == 0
+    assert full("import", str(tmp_path / "one"), export_passphrase=lambda: Secret(WORDS)).code == 0
     assert full("import", str(tmp_path / "one")).code == 2
 
 

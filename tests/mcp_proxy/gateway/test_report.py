@@ -8,7 +8,7 @@ import pytest
 
 from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.provider import Offer, Serves
-from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, absence, model_bucket
 from mcp_proxy.gateway import report
 from mcp_proxy.routing.facts import Policy, Seat
 from tests.mcp_proxy.routing.seats import FIVE_HOURS, MINUTE, MODEL, NOW, OFFER, WEEK, at, closed, quota, seat
@@ -177,4 +177,4 @@ def test_a_moment_as_text(moment: Any, told: str | None) -> None:
 
 
 def test_the_buckets_of_a_model() -> None:
-    assert OFFER.buckets == (ACCOUNT, model_bucket(MODEL), absence(MODEL), FIVE_HOURS, WEEK, MINUTE)
+    assert OFFER.buckets == (ACCOUNT, BILLING, model_bucket(MODEL), absence(MODEL), FIVE_HOURS, WEEK, MINUTE)

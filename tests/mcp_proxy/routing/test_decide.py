@@ -170,7 +170,7 @@ REFUSED: list[tuple[str, Seat, Reason, float | None]] = [
         Reason.NOT_SERVED,
         None,
     ),
-    ("the window is too small", seat("a", offers=[Offer(MODEL, context_window=99)]), Reason.TOO_SMALL, None),
+    ("the window is too small", seat("a", offers=[Offer(MODEL, context_window=60)]), Reason.TOO_SMALL, None),
 ]
 
 
