@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, UnknownCommandError
+from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from accounts.exits import Exit
 
@@ -75,6 +75,8 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> str:
         typed, names = error.unused_tokens[0], [name for name in error.app if not name.startswith("-")]
         near = difflib.get_close_matches(typed, names, n=1)
         message = f'there is no command "{typed}"' + (f'; did you mean "{near[0]}"?' if near else "")
+    elif isinstance(error, UnusedCliTokensError):
+        message = "there is a word too many. A key is never given on the command line"
     else:
         message = " ".join(str(error).split())
     for word in words:

@@ -32,7 +32,7 @@ class Listener:
     stop_reason  None until told, and where the upstream tells none
     done         `message_stop` seen
     error        the data of an `error` event; None where there was none
-    model, message_id  as the upstream wrote them in `message_start`
+    model        as the upstream wrote it in `message_start`
     """
 
     usage: Usage = field(default_factory=Usage)
@@ -43,7 +43,6 @@ class Listener:
     done: bool = False
     error: bytes | None = None
     model: str | None = None
-    message_id: str | None = None
 
     def feed(self, frames: bytes) -> None:
         """Listen to complete frames, as `Frames.feed` returns them. Never raises."""
@@ -87,7 +86,6 @@ class Listener:
             return
         self.started = True
         self.model = _string(message.get("model"))
-        self.message_id = _string(message.get("id"))
         self.usage = larger(self.usage, message.get("usage"))
 
     def _delta(self, data: bytes) -> None:

@@ -26,8 +26,6 @@ PDF_BYTES_PER_TOKEN = 30
 PER_MESSAGE = 4
 """The marks around a message or a tool."""
 
-_BODY_KEYS = ("system", "messages", "tools")
-
 
 def estimate_tokens(body: bytes) -> int:
     """Tokens of a Messages request; at least 1, never raises.

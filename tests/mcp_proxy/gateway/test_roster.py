@@ -158,3 +158,16 @@ async def test_what_an_account_lists_itself_is_served_and_stays_served() -> None
     await made.roster.load()
     held = made.pool.seat(A)
     assert held is not None and "new" in held.offers
+
+
+async def test_a_mark_that_was_saved_is_the_stores_from_then_on() -> None:
+    async with following(house("a")) as made:
+        made.roster.refused(A, key("a"), "revoked")
+        await until(lambda: made.ledger.marked)
+        made.ledger.write(entry("a"))  # its owner found it to work after all, and cleared the mark
+
+        def valid() -> bool:
+            held = made.pool.seat(A)
+            return held is not None and held.account.invalid is None
+
+        await until(valid)
