@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from accounts.cli import verify
-from accounts.cli.checks import checked_base_url, checked_label
+from accounts.cli.checks import checked_base_url, checked_label, checked_model
 from accounts.cli.flags import Exit, Flag, NoInput, Ports, Yes
 from accounts.cli.identity import free_label, fresh_id
 from accounts.cli.ports import ProviderInfo
@@ -89,7 +89,7 @@ def register(app: App, ports: Ports) -> None:
             tier=tier,
             base_url=address(base_url, recipe, terminal),
             auth=auth,
-            models=tuple(dict.fromkeys(model or ())),
+            models=tuple(dict.fromkeys(checked_model(one) for one in model or ())),
         )
         return sign_in(ports, terminal, recipe, wanted, from_stdin=api_key_stdin, check=not no_verify)
 

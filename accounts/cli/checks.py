@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from accounts.exits import Exit, Trouble
 
+MODEL_LIMIT = 256
 LABEL_LIMIT = 64
 
 
@@ -16,6 +17,14 @@ def checked_label(text: str) -> str:
     if not label or len(label) > LABEL_LIMIT or not label.isprintable() or "/" in label:
         raise Trouble(f"a label has 1 to {LABEL_LIMIT} printable characters and no '/'", Exit.USAGE)
     return label
+
+
+def checked_model(text: str) -> str:
+    """A model's id without the space around it. Raises Trouble for what is none."""
+    model = text.strip()
+    if not model or len(model) > MODEL_LIMIT or not model.isprintable():
+        raise Trouble(f"a model's id has 1 to {MODEL_LIMIT} printable characters", Exit.USAGE)
+    return model
 
 
 def checked_base_url(text: str) -> str:

@@ -105,7 +105,7 @@ async def _serve(settings: Settings) -> int:
     host, port = settings.server.host, settings.server.port
     with listening(host, port) as bound, announced(settings.paths.accounts_file, port):
         async with started(settings) as (gateway, server):
-            _greet(settings, gateway, bound.getsockname()[1])
+            server.greet = lambda: _greet(settings, gateway, bound.getsockname()[1])
             await server.serve(sockets=[bound])
     log.info("stopped")
     return Exit.INTERRUPTED if server.interrupted else Exit.OK

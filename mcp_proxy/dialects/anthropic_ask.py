@@ -15,6 +15,10 @@ from mcp_proxy.dialects.json_text import BadJson, Member, members, quoted, repla
 _BOOLEANS = {b"true": True, b"false": False}
 
 
+LONGEST_MODEL = 256
+"""Characters of a model's name; it is remembered, logged and told back."""
+
+
 def read_ask(endpoint: Endpoint, body: bytes, headers: Headers, beta: bool = False) -> Ask | Failure:
     """The request, or why it is none (blame REQUEST, 400). Never raises.
 
@@ -36,6 +40,10 @@ def read_ask(endpoint: Endpoint, body: bytes, headers: Headers, beta: bool = Fal
         return bad_request("model: Input should be a valid string")
     if not model:
         return bad_request("model: String should have at least 1 character")
+    if len(model) > LONGEST_MODEL:
+        return bad_request(f"model: String should have at most {LONGEST_MODEL} characters")
+    if not model.isprintable():
+        return bad_request("model: String should have printable characters only")
     stream = _BOOLEANS.get(body[slice(*streams[0])]) if streams else False
     if stream is None:
         return bad_request("stream: Input should be a valid boolean")

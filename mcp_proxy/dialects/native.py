@@ -25,6 +25,8 @@ def passing_headers(ask: Ask, to_anthropic: bool) -> Headers:
     """
     passing: list[tuple[str, str]] = []
     for name, value in ask.headers:
+        if not (value.isascii() and value.isprintable()):
+            continue  # the way to the upstream would write it anew, in another encoding
         if name in _TO_ALL or (to_anthropic and (name == "x-app" or name.startswith(_TO_ANTHROPIC))):
             kept = value if to_anthropic or name != "anthropic-beta" else _without_safeguards(value)
             if kept:

@@ -348,9 +348,8 @@ class Exchange:
             self.around.pool.end(self._account)
             self._account = None
         self._log()
-        self.ask = replace(self.ask, body=b"")  # whoever remembers an exchange remembers no content
-        if self.answer is not None:
-            self.answer.held = b""
+        # whoever remembers an exchange remembers its decisions, not its content
+        self.ask, self.answer = replace(self.ask, body=b""), None
 
     def _log(self) -> None:
         if not self.outcome:

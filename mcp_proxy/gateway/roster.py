@@ -29,7 +29,7 @@ class Ledger(Protocol):
     def read(self) -> Sequence[tuple[Account, Credential]]: ...
 
     def stamp(self) -> object:
-        """Something cheap that differs once another process has written."""
+        """Something cheap that differs once another process has written; None where there is no store."""
         ...
 
     def mark_invalid(self, account: AccountId, credential: Credential, why: str) -> None:
@@ -67,6 +67,8 @@ class Roster:
     async def load(self) -> None:
         """Read the ledger and take its accounts over. Raises what the ledger raises; then all stays as it was."""
         stamp = await asyncio.to_thread(self._ledger.stamp)
+        if stamp is None and self._stamp is not None:
+            raise FileNotFoundError("the account store is gone")  # not the same as one that is empty
         self._held = tuple(await asyncio.to_thread(self._ledger.read))
         self._stamp = stamp
         self.open = True

@@ -15,9 +15,9 @@ RETRIED_BY_CLIENTS_SECONDS = 60
 """Claude Code waits for a `retry-after` up to this; over it, it shows the message at once."""
 
 
-def unknown_model(asked: str) -> Failure:
-    """Nobody serves this name."""
-    return Failure(Blame.REQUEST, 404, error_type(404), f"model: {asked}")
+def unknown_model(asked: str, why: str = "") -> Failure:
+    """Nobody serves this name; `why` is what an upstream said of it."""
+    return Failure(Blame.REQUEST, 404, error_type(404), f"model: {asked}" + (f" ({why})" if why else ""))
 
 
 def unserved(asked: str, pool: Sequence[Seat]) -> Failure:
@@ -29,7 +29,13 @@ def unserved(asked: str, pool: Sequence[Seat]) -> Failure:
 
 def draining() -> Failure:
     """The server is going down; another will be up soon."""
-    return Failure(Blame.PROVIDER, 529, error_type(529), "The proxy is shutting down, try again in a moment")
+    return Failure(
+        Blame.PROVIDER,
+        529,
+        error_type(529),
+        "The proxy is shutting down, try again in a moment",
+        headers=(("retry-after", "1"),),
+    )
 
 
 def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure], now: Instant) -> Failure:
@@ -40,7 +46,8 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     """
     serving = [refusal for refusal in decision.refused if refusal.reason is not Reason.NOT_SERVED]
     if not serving and not decision.candidates:
-        return next(iter(failures.values()), unknown_model(asked))
+        why = next((refusal.detail for refusal in decision.refused if refusal.detail), "")
+        return next(iter(failures.values()), unknown_model(asked, why))
     usable = [refusal for refusal in serving if refusal.reason not in (Reason.DISABLED, Reason.INVALID, Reason.UNPAID)]
     unpaid = next((refusal for refusal in serving if refusal.reason is Reason.UNPAID), None)
     if not usable and not decision.candidates:

@@ -91,7 +91,7 @@ async def verify_by_message(transport: Transport, access: Access, now: Instant) 
     found = verdict(answer, now)
     if isinstance(answer, Failure) or found.works is not Works.UNREACHABLE or not 400 <= answer.status < 500:
         return found
-    if answer.status in (404, 405) and not isinstance(loads(answer.body), dict):
+    if answer.status in (404, 405):
         return Verdict(Works.UNREACHABLE, f"no Messages API at {url}: {found.detail}")
     return Verdict(Works.YES)
 

@@ -81,7 +81,7 @@ async def _nothing_here(request: Request) -> Response:
     """404, or 405 where only the method is wrong."""
     path = visit_of(request)["path"].rstrip("/").lower() or "/"
     for pattern, methods in PATHS:
-        if pattern.fullmatch(path):
+        if pattern.fullmatch(path) and request.method not in methods.split(", "):
             return error_response(request, 405, f"method not allowed; use {methods}", (("allow", methods),))
     return error_response(request, 404, "no such endpoint")
 

@@ -6,6 +6,7 @@ uvicorn has no deadline for a head, and its fast parser no limit for one (a head
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -19,6 +20,7 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEAD_FIELDS = 100
 MAX_URL_BYTES = 8 * 1024
 MAX_CONNECTIONS = 2048
+_UPGRADE = re.compile(rb"(\r\n)upgrade([ \t]*:)", re.IGNORECASE)
 
 
 class _Refused(Exception):
@@ -55,6 +57,7 @@ class GuardedHttp(HttpToolsProtocol):
         cycle, in_head = self.cycle, self._in_head
         if cycle is None or cycle.response_complete:
             self._arm()
+            data = _without_upgrade(data)
         super().data_received(data)
         if self.cycle is not cycle:
             self._disarm()  # the head of a new request is complete
@@ -124,3 +127,15 @@ class GuardedHttp(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The beginning of a request, its offer to change the protocol renamed: the parser would drop the body for it.
+
+    An offer may be ignored (RFC 9110, 7.8); Java's client makes one with every request over plain http.
+    """
+    end = data.find(b"\r\n\r\n")
+    end = len(data) if end < 0 else end
+    if _UPGRADE.search(data, 0, end) is None:
+        return data
+    return _UPGRADE.sub(rb"\1x-offered\2", data[:end]) + data[end:]

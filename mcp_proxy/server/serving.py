@@ -28,8 +28,15 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, edge: Edge, drain: Callable[[], None], grace: float) -> None:
         super().__init__(config)
         self._edge, self._drain, self._grace = edge, drain, grace
+        self.greet: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self.interrupted = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then, with connections being accepted, `greet`."""
+        await super().startup(sockets)
+        if self.started:
+            self.greet()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The handler of SIGTERM and SIGINT."""
@@ -83,6 +90,7 @@ def listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # on Windows it would let two servers share a port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(BACKLOG)  # two may bind a port, one may listen
         bound.setblocking(False)
     except OSError:
         bound.close()

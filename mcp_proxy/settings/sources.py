@@ -174,6 +174,8 @@ def read_table(path: Path, origin: str) -> dict[str, object]:
     except tomllib.TOMLDecodeError as error:
         # Its text holds the place and at most a character or a key, no value.
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
+    except (RecursionError, ValueError):
+        raise SettingsError(f"{path}: not valid TOML: too deep, or a number too large") from None
 
 
 def check_keys(table: Mapping[str, object], known: Iterable[str], place: str, name: str) -> None:

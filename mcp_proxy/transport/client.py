@@ -119,7 +119,10 @@ class Response:
     """An upstream's response whose head is read. Implements `core.http.UpstreamResponse`."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self._response = response
+        # only the stream: the response also holds its request, and that the whole body
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - what the transport always makes
+        self._stream = stream
         self._closed = False
         self.status = response.status_code
         self.headers: Headers = tuple(
@@ -128,14 +131,12 @@ class Response:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, never an empty chunk. Raises `NetworkTrouble`."""
-        stream = self._response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - what the transport always makes
         try:
-            async for chunk in stream:
+            async for chunk in self._stream:
                 if chunk:
                     yield chunk
         except BROKEN as exc:
-            if came := _unread(stream):
+            if came := _unread(self._stream):
                 yield came
             raise network_trouble(exc) from None
 
@@ -146,7 +147,7 @@ class Response:
         self._closed = True
         with contextlib.suppress(*BROKEN):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._response.aclose()
+                await self._stream.aclose()
 
 
 def _unread(stream: httpx.AsyncByteStream) -> bytes:

@@ -81,7 +81,7 @@ async def test_a_key_is_verified_where_it_costs_nothing(name: str, url: str) -> 
     [
         (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "model: Field required"}}, "ok"),
         (422, {"detail": "missing"}, "ok"),
-        (404, {"error": {"message": "no model"}}, "ok"),
+        (404, {"error": {"message": "no model"}}, "unreachable"),
         (429, {"error": {"message": "slow down"}}, "ok"),
         (401, {"error": {"message": "no"}}, "refused"),
         (403, b"<html>", "refused"),
