@@ -38,7 +38,8 @@ async def test_an_offered_upgrade_costs_the_request_nothing(tmp_path: Path, name
             came = await raw(
                 proxy,
                 f"POST /v1/messages HTTP/1.1\nHost: localhost\nx-api-key: {KEY}\n"
-                f"Connection: {name}, HTTP2-Settings, close\n{name}: h2c\nHTTP2-Settings: AAMAAABkAAQ\nContent-Length: {len(body)}",
+                f"Connection: {name}, HTTP2-Settings, close\n{name}: h2c\n"
+                f"HTTP2-Settings: AAMAAABkAAQ\nContent-Length: {len(body)}",
                 body,
             )
             assert came.startswith(b"HTTP/1.1 200 ") and b'"type": "message"' in came.replace(b'":"', b'": "')
