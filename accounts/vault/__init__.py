@@ -1,0 +1,1 @@
+"""Where credentials are kept: sealed, replaced whole, never half."""

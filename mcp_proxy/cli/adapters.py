@@ -71,8 +71,9 @@ def make_policy(settings: Settings) -> Policy:
     )
 
 
-def _marks(accounts_file: Path, port: str) -> Iterator[Path]:
-    yield from accounts_file.parent.glob(f".{accounts_file.name}.server-{port}.lock")
+def _mark(accounts_file: Path, port: int | str) -> str:
+    """The file's name that a server on this port locks while it uses the store; "*" for any port."""
+    return f".{accounts_file.name}.server-{port}.lock"
 
 
 @contextlib.contextmanager
@@ -80,7 +81,7 @@ def announced(accounts_file: Path, port: int) -> Iterator[None]:
     """While this lasts, other processes can see that a server uses the store. A killed one leaves no trace."""
     try:
         accounts_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mark = FileLock(accounts_file.parent / f".{accounts_file.name}.server-{port}.lock", mode=0o600)
+        mark = FileLock(accounts_file.parent / _mark(accounts_file, port), mode=0o600)
         mark.acquire(timeout=0)
     except (OSError, Timeout):
         yield  # a folder we cannot write to holds nothing that could be changed under us either
@@ -93,7 +94,7 @@ def announced(accounts_file: Path, port: int) -> Iterator[None]:
 
 def server_running(accounts_file: Path) -> bool:
     """Whether a server uses this store now."""
-    for path in _marks(accounts_file, "*"):
+    for path in accounts_file.parent.glob(_mark(accounts_file, "*")):
         try:
             with FileLock(path, timeout=0):
                 pass

@@ -77,11 +77,6 @@ def body_for(ask: Ask, model: str, *, keep_safeguards: bool) -> bytes:
     return body if keep_safeguards else without_member(body, "safeguards")
 
 
-def without_safeguards(ask: Ask) -> bytes:
-    """The client's body without the top-level `safeguards`; the same object where there is none."""
-    return without_member(ask.body, "safeguards")
-
-
 def without_member(body: bytes, key: str) -> bytes:
     """A JSON object's bytes without its top-level `key` and one comma; every other byte stays."""
     # An escaped spelling of a plain name is nothing any client writes, but it costs little to be exact.

@@ -336,9 +336,10 @@ class Exchange:
         """An `error` event in a running stream says of the account what the same refusal would have said."""
         seat, offer, now = self.account, self.attempts[-1].candidate.offer, self.around.clock.now()
         provider = self.around.catalog.provider(seat.account) if seat else None
-        if seat is not None and provider is not None:
+        token = self.around.tokens.token(seat.id) if seat else None
+        if seat is not None and provider is not None and token is not None:
             failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
-            self._learn(on_failure(failure, seat, now))
+            self._learn(on_failure(scrubbed(failure, token.value.reveal()), seat, now))
 
     async def close(self) -> None:
         """The end, whatever it was: give the upstream back, count, log. To be called once."""

@@ -75,7 +75,7 @@ class Visit:
         self._gone: asyncio.Event = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._started = self._complete = self._events = self._ended = self._stalled = False
+        self._started = self._complete = self._events = self._ended = False
         self._sending = 0
         self._last_sent = 0.0
         self._pinger: asyncio.TimerHandle | None = None
@@ -160,7 +160,6 @@ class Visit:
                 await self._send(message)
         except TimeoutError:
             log.warning("client reads nothing, cut", request_id=self.request_id, seconds=self._edge.write_seconds)
-            self._stalled = True
             self._gone.set()
             self._close(abort=True)
             if self._task is not None and self._task is not asyncio.current_task():

@@ -159,6 +159,12 @@ async def test_secrets_that_an_upstream_quotes_back_are_not_passed_on(tmp_path: 
             a.script(refusals.bad_request(f"do not use {a.key} so"), refusals.unauthorized(f"bad key {a.key}"))
             shown = [await proxy.ask(), await proxy.ask(), await proxy.client.get("/health")]
             assert [answer.status_code for answer in shown] == [400, 503, 503]
+        b = box.account("anthropic", alias="b", key="another-canary")
+        async with running(tmp_path / "b", box, ("anthropic", b)) as proxy:
+            b.script(faults.error_event("content_block_stop", kind="rate_limit_error", message=f"not {b.key} again"))
+            await proxy.ask(stream=True)
+            told = await proxy.client.get("/account-limits")
+            assert "again" in told.text and b.key not in told.text
             assert all(a.key not in answer.text + str(answer.headers) for answer in shown)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.messages import Ask, Endpoint
-from mcp_proxy.dialects.anthropic_ask import body_for, read_ask, without_member, without_safeguards
+from mcp_proxy.dialects.anthropic_ask import body_for, read_ask, without_member
 from tests.mcp_proxy.dialects.fixtures import INDEX, NAMES, ask, body
 
 
@@ -37,7 +37,7 @@ def test_safeguards_leave_and_nothing_else(name: str) -> None:
     expected["model"] = "glm-5.2"
     sent = body_for(original, "glm-5.2", keep_safeguards=False)
     assert list(json.loads(sent).items()) == list(expected.items())
-    assert (without_safeguards(original) is original.body) is not had
+    assert (body_for(original, original.model, keep_safeguards=False) is original.body) is not had
 
 
 @pytest.mark.parametrize(
