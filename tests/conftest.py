@@ -1,19 +1,58 @@
-"""What every test shares: quiet logs, and programs that are compiled once."""
+"""What every test shares: quiet logs, programs that are compiled once, and gauges that find what was left open."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import sys
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
 
+from tests.faults.gauges import Level, settled, tasks_ended
+
 # The tests start the program some hundred times; where bytecode is not to be written, each would compile it anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+BEFORE = pytest.StashKey[Level]()
 
 
 @pytest.fixture(autouse=True)
 def quiet_logs() -> None:
     """Only warnings and errors, so that a failing test shows what matters."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30), cache_logger_on_first_use=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    item.stash[BEFORE] = Level.now()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """After every other teardown: no socket and no file may be left over."""
+    result = yield
+    if nextitem is None or nextitem.parent is item.parent:  # else a fixture of the next module may stand already
+        excess = settled(item.stash[BEFORE])
+        assert not excess, excess
+    return result
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test that is a coroutine is gauged for the tasks it leaves behind."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.fixturenames.insert(0, "no_task_is_left")
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    """What a test begins, it ends."""
+    before = asyncio.all_tasks()
+    yield
+    left = await tasks_ended(before)
+    assert not left, left

@@ -144,12 +144,14 @@ def read_private(path: Path, limit: int = SIZE_LIMIT) -> bytes | None:
             raise UnsafeMode(f"{path} is a symbolic link: put the file itself there, or name the real one") from None
         raise NotReadable(f"{path} cannot be read: {error.strerror}") from error
     try:
-        with os.fdopen(descriptor, "rb") as file:
-            state = os.fstat(descriptor)
-            _check_file(path, state)
+        state = os.fstat(descriptor)
+        _check_file(path, state)  # first: a folder cannot be opened as a file, and its descriptor would stay open
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(limit + 1) if state.st_size <= limit else None
     except OSError as error:
         raise NotReadable(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if content is None or len(content) > limit:
         raise VaultDamaged(f"{path} is larger than {limit // 2**20} MiB, which is no file of ours")
     return content

@@ -53,6 +53,12 @@ class Server(uvicorn.Server):
         self._drain()
         self._loop.call_later(self._grace, self._edge.end_all)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which after a second signal would leave the application's own end out, and its task behind."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn's, but the signal is not raised again afterwards: we have ended, as we were told."""

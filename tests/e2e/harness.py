@@ -19,6 +19,7 @@ from mcp_proxy.sandbox import Account as Upstream
 from mcp_proxy.sandbox import Sandbox
 from mcp_proxy.server.serving import Server
 from mcp_proxy.settings import Settings, load
+from tests.faults.upstream import Upstream as Scripted
 
 KEY = "proxy-key-of-the-tests"
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "claude-code"
@@ -32,8 +33,12 @@ class Proxy:
     gateway: Gateway
     server: Server
     client: httpx.AsyncClient
-    box: Sandbox
     ids: dict[str, str] = field(default_factory=dict)
+    box: Sandbox | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     def named(self, response: httpx.Response) -> str:
         """The label of the account that served."""
@@ -65,21 +70,36 @@ Held: TypeAlias = tuple[str, Upstream] | tuple[str, Upstream, dict[str, Any]]
 """An account of the sandbox: its provider, itself, and what the proxy's account says besides."""
 
 
-def store(at: Settings, box: Sandbox, upstreams: Sequence[Held]) -> dict[str, str]:
-    """Put accounts of the sandbox into the vault, labelled by their aliases; ids by label."""
+Stored: TypeAlias = tuple[str, str, dict[str, Any]]
+"""An account as the vault gets it: provider, key, and the fields of `Account` besides; among them `label`."""
+
+
+def store(at: Settings, accounts: Sequence[Stored]) -> dict[str, str]:
+    """Put accounts into the vault; their ids by label."""
     vault = open_vault(at)
     ids = {}
-    for number, (host, upstream, *more) in enumerate(upstreams):
-        fields = more[0] if more else {}
-        account = Account(
-            id=AccountId(f"{number:06x}"),
-            provider=host,
-            label=upstream.alias,
-            **{"base_url": box.url(host), **fields},
-        )
-        vault.add(account, ApiKey(Secret(upstream.key)))
-        ids[upstream.alias] = str(account.id)
+    for number, (provider, key, fields) in enumerate(accounts):
+        account = Account(id=AccountId(f"{number:06x}"), provider=provider, **fields)
+        vault.add(account, ApiKey(Secret(key)))
+        ids[account.label] = str(account.id)
     return ids
+
+
+@contextlib.asynccontextmanager
+async def serving_accounts(
+    home: Path, accounts: Sequence[Stored], toml: str = "", grace: float = 2.0, environ: dict[str, str] | None = None
+) -> AsyncIterator[Proxy]:
+    """The proxy with these accounts. When it has ended, nothing may be under way any more."""
+    at = settings(home, toml, **(environ or {}))
+    ids = store(at, accounts)
+    async with serving(at, grace) as (url, gateway, server):
+        async with httpx.AsyncClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
+            yield Proxy(url, gateway, server, client, ids)
+    assert [seat.id for seat in gateway.pool.seats if seat.in_flight] == [], "an account is still counted as in use"
+
+
+Held: TypeAlias = tuple[str, Upstream] | tuple[str, Upstream, dict[str, Any]]
+"""An account of the sandbox: its provider, itself, and what the proxy's account says besides."""
 
 
 @contextlib.asynccontextmanager
@@ -91,12 +111,32 @@ async def running(
     grace: float = 2.0,
     environ: dict[str, str] | None = None,
 ) -> AsyncIterator[Proxy]:
-    """The proxy in front of accounts of the sandbox."""
-    at = settings(home, toml, **(environ or {}))
-    ids = store(at, box, upstreams)
-    async with serving(at, grace) as (url, gateway, server):
-        async with httpx.AsyncClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
-            yield Proxy(url, gateway, server, client, box, ids)
+    """The proxy in front of accounts of the sandbox, labelled by their aliases."""
+    accounts = [
+        (host, upstream.key, {"label": upstream.alias, "base_url": box.url(host), **(more[0] if more else {})})
+        for host, upstream, *more in upstreams
+    ]
+    async with serving_accounts(home, accounts, toml, grace, environ) as proxy:
+        proxy.box = box
+        yield proxy
+
+
+@contextlib.asynccontextmanager
+async def in_front_of(
+    home: Path,
+    *upstreams: Scripted,
+    toml: str = "",
+    grace: float = 2.0,
+    environ: dict[str, str] | None = None,
+    provider: str = "anthropic",
+) -> AsyncIterator[Proxy]:
+    """The proxy in front of scripted upstreams: accounts `a0`, `a1` …, asked in that order."""
+    accounts = [
+        (provider, f"key-of-a{n}", {"label": f"a{n}", "base_url": each.url(""), "tier": n + 1})
+        for n, each in enumerate(upstreams)
+    ]
+    async with serving_accounts(home, accounts, toml, grace, environ) as proxy:
+        yield proxy
 
 
 def fixture(name: str) -> tuple[bytes, list[tuple[str, str]]]:

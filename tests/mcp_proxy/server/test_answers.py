@@ -16,7 +16,7 @@ import pytest
 from mcp_proxy.sandbox import Sandbox
 from mcp_proxy.server import messages
 from tests.e2e.harness import KEY, Proxy, message, running
-from tests.mcp_proxy.server.wires import Line
+from tests.faults.line import Line
 
 ORIGIN = "https://app.test"
 CORS = {"CORS_ENABLED": "true", "CORS_ALLOW_ORIGIN": ORIGIN}

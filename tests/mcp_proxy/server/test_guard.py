@@ -8,7 +8,8 @@ import json
 import pytest
 
 from mcp_proxy.server import guard
-from tests.mcp_proxy.server.wires import Served, served, until
+from tests.faults.line import until
+from tests.mcp_proxy.server.wires import Served, served
 
 HOST = b"host: localhost\r\n"
 GET = b"GET /echo HTTP/1.1\r\n" + HOST

@@ -9,7 +9,8 @@ import json
 import pytest
 
 from mcp_proxy.server import stream
-from tests.mcp_proxy.server.wires import FRAME, served, until
+from tests.faults.line import until
+from tests.mcp_proxy.server.wires import FRAME, served
 
 PING = b"event: ping\n"
 MOMENTS = ["/hang", "/stream", "/text", "/flood", "/burst"]

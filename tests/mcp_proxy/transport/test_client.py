@@ -14,8 +14,8 @@ from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest, Upstre
 from mcp_proxy.transport import client as transport
 from mcp_proxy.transport.client import Client, tls
 from mcp_proxy.transport.pool import Clients
-from tests.mcp_proxy.server.wires import open_sockets, until
-from tests.mcp_proxy.transport.upstreams import CHUNKED, OK, Talk, Upstream, answering, upstream
+from tests.faults.line import open_sockets, until
+from tests.faults.upstream import CHUNKED, OK, Talk, Upstream, answering, upstream
 
 TLS = tls()
 
