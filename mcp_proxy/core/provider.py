@@ -38,11 +38,12 @@ class Offer:
     draws_on: tuple[Bucket, ...] = ()
     display_name: str | None = None
     context_window: int | None = None
+    buckets: tuple[Bucket, ...] = field(init=False, repr=False, compare=False)
+    """Every bucket that can close it: the account's, the model's own, and the provider's."""
 
-    @property
-    def buckets(self) -> tuple[Bucket, ...]:
-        """Every bucket that can close it: the account's, the model's own, and the provider's."""
-        return (ACCOUNT, BILLING, model_bucket(self.model), absence(self.model), *self.draws_on)
+    def __post_init__(self) -> None:
+        own = (ACCOUNT, BILLING, model_bucket(self.model), absence(self.model))
+        object.__setattr__(self, "buckets", (*own, *self.draws_on))  # each decision looks at all of them
 
 
 @dataclass(frozen=True, slots=True)

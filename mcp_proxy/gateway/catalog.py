@@ -29,6 +29,9 @@ class Options:
     sticky: bool = True
 
 
+NO_OPTIONS = Options()
+
+
 class Catalog:
     """What each provider's form and the operator's options make of an account."""
 
@@ -44,7 +47,7 @@ class Catalog:
 
     def options(self, account: Account) -> Options:
         """What the operator set for the account's provider."""
-        return self._options.get(ProviderName(account.provider), Options())
+        return self._options.get(ProviderName(account.provider), NO_OPTIONS)
 
     def access(self, account: Account, token: Token) -> Access | None:
         """Where and with what the account is asked; None where its address is not known."""

@@ -13,10 +13,12 @@ class Tokens:
 
     def __init__(self) -> None:
         self._credentials: Mapping[AccountId, Credential] = {}
+        self._tokens: Mapping[AccountId, Token] = {}
 
     def replace_all(self, credentials: Mapping[AccountId, Credential]) -> None:
         """Take over what the vault holds now."""
         self._credentials = dict(credentials)
+        self._tokens = {account: Token(credential.key) for account, credential in credentials.items()}
 
     def credential(self, account: AccountId) -> Credential | None:
         """What the vault holds for the account; None once the account is gone."""
@@ -24,5 +26,4 @@ class Tokens:
 
     def token(self, account: AccountId) -> Token | None:
         """The account's token; None once the account is gone."""
-        credential = self._credentials.get(account)
-        return None if credential is None else Token(credential.key)
+        return self._tokens.get(account)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mcp_proxy.core.failure import error_type
 from mcp_proxy.dialects.anthropic_answer import error_body
-from mcp_proxy.server.stream import new_request_id
+from mcp_proxy.server.stream import CONNECTION, new_request_id
 
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 32 * 1024
@@ -36,6 +37,8 @@ class GuardedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._refusal = (400, "the request is not HTTP we accept")
+        self.on_left: Callable[[], None] | None = None
+        """What is to be done when the client leaves: set by the visit that is under way."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -47,6 +50,8 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        if self.on_left is not None:
+            self.on_left()
 
     def eof_received(self) -> None:
         """A half-close is a hang-up: what the client has not taken of a running answer is not waited for."""
@@ -91,7 +96,7 @@ class GuardedHttp(HttpToolsProtocol):
             self._refuse(400, "a request needs HTTP/1.0 or 1.1 and one Host")
         if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
             self._refuse(400, "a body may be chunked, and nothing else")  # else it is refused after it was begun
-        self.scope["proxy.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -11,9 +11,10 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from mcp_proxy.core.failure import error_type
 from mcp_proxy.dialects.anthropic_answer import error_body, error_frame, ping_frame
@@ -31,9 +32,18 @@ PING_SECONDS = 15.0
 MAX_REQUESTS = 1024
 """Requests in work at once; one more is told to come back."""
 
+CONNECTION = "proxy.connection"
 EXIT_STACK = "proxy.exit_stack"
 REQUEST_ID = "proxy.request_id"
 GOING_DOWN = "The proxy is shutting down, try again in a moment"
+
+
+class Connection(Protocol):
+    """The client's connection, under its requests: `guard.GuardedHttp`."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    on_left: Callable[[], None] | None
 
 
 class Edge:
@@ -73,7 +83,7 @@ class Visit:
         self._ready: deque[Message] = deque()
         self._body_over = False
         self._gone: asyncio.Event = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
+        self._connection: Connection = scope[CONNECTION]
         self._task: asyncio.Task[Any] | None = None
         self._started = self._complete = self._events = self._ended = False
         self._sending = 0
@@ -88,6 +98,9 @@ class Visit:
     async def run(self) -> None:
         """Run the application; its exit stack is closed before this ends, whatever happens."""
         self._task = asyncio.current_task()
+        self._connection.on_left = self._left
+        if self._connection.transport.is_closing():
+            self._loop.call_soon(self._left)
         stack = self._scope[EXIT_STACK] = AsyncExitStack()
         try:
             async with stack:
@@ -113,10 +126,10 @@ class Visit:
             self._task.cancel()
 
     def _rest(self) -> None:
-        for work in (self._watcher, self._pinger, self._pinging):
+        for work in (self._pinger, self._pinging):
             if work is not None:
                 work.cancel()
-        self._task = None
+        self._connection.on_left = self._task = None
 
     # from the client
 
@@ -124,7 +137,7 @@ class Visit:
         if self._ready:
             message = self._ready.popleft()
         elif self._body_over:
-            await self._gone.wait()  # from here on only the watcher reads the socket
+            await self._gone.wait()
             return {"type": "http.disconnect"}
         else:
             message = await self._receive()
@@ -132,13 +145,11 @@ class Visit:
             self._gone.set()
         if not message.get("more_body"):
             self._body_over = True
-            if self._watcher is None and not self._gone.is_set():
-                self._watcher = self._loop.create_task(self._watch())
+            self._connection.flow.resume_reading()  # a large body paused it, and who does not read hears of no end
         return message
 
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _left(self) -> None:
+        """The client has left: whatever is being done for it ends here."""
         self._gone.set()
         if self._task is not None and not self._complete:
             self._task.cancel()
@@ -153,11 +164,13 @@ class Visit:
             self._complete = True
         self._sending += 1
         try:
-            transport = self._scope.get("proxy.transport")
-            if transport is not None and transport.is_closing():
+            if self._connection.transport.is_closing():
                 await asyncio.sleep(0)  # what comes without a pause must let the loop tell that the client has left
-            async with asyncio.timeout(self._edge.write_seconds):
-                await self._send(message)
+            if self._connection.flow.write_paused:
+                async with asyncio.timeout(self._edge.write_seconds):
+                    await self._send(message)
+            else:
+                await self._send(message)  # does not wait
         except TimeoutError:
             log.warning("client reads nothing, cut", request_id=self.request_id, seconds=self._edge.write_seconds)
             self._gone.set()
@@ -227,13 +240,11 @@ class Visit:
 
     def _close(self, *, abort: bool = False) -> None:
         """Close the connection without a final chunk: what is incomplete must look so."""
-        transport = self._scope.get("proxy.transport")
-        if transport is not None:
-            self._complete = True
-            if abort:
-                transport.abort()
-            else:
-                transport.close()
+        self._complete = True
+        if abort:
+            self._connection.transport.abort()
+        else:
+            self._connection.transport.close()
 
 
 def new_request_id() -> str:
