@@ -165,9 +165,7 @@ def closed_loop(server: Running, data: bytes, clients: int, seconds: float, *, p
     else:
         found = asyncio.run(_closed_loop(server.port, data, clients, seconds))
     count, took, p50, p99, failed = found
-    return Measured(
-        count, count / took, p50, p99, (server.used().cpu - before) / max(count, 1) * 1000, failed
-    )
+    return Measured(count, count / took, p50, p99, (server.used().cpu - before) / max(count, 1) * 1000, failed)
 
 
 async def _closed_loop(port: int, data: bytes, clients: int, seconds: float) -> tuple[int, float, float, float, int]:
@@ -183,15 +181,21 @@ async def _closed_loop(port: int, data: bytes, clients: int, seconds: float) -> 
     return len(loop.times), took, percentile(loop.times, 50) * 1e3, percentile(loop.times, 99) * 1e3, loop.failed
 
 
-def _wrk(
-    program: str, port: int, data: bytes, clients: int, seconds: float
-) -> tuple[int, float, float, float, int]:
+def _wrk(program: str, port: int, data: bytes, clients: int, seconds: float) -> tuple[int, float, float, float, int]:
     with tempfile.TemporaryDirectory() as folder:
         body_file, script = Path(folder, "body"), Path(folder, "post.lua")
         body_file.write_bytes(data)
         script.write_text(SCRIPT.format(body=body_file, key=KEY))
         took = subprocess.run(
-            [program, "-t1", f"-c{clients}", f"-d{max(round(seconds), 1)}s", "-s", str(script), f"http://127.0.0.1:{port}"],
+            [
+                program,
+                "-t1",
+                f"-c{clients}",
+                f"-d{max(round(seconds), 1)}s",
+                "-s",
+                str(script),
+                f"http://127.0.0.1:{port}",
+            ],
             capture_output=True,
             text=True,
             check=True,

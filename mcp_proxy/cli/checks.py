@@ -17,7 +17,7 @@ from mcp_proxy.cli.client import Server
 from mcp_proxy.settings import Settings, SettingsError
 
 OLDEST = (3, 11)
-PACKAGES = ("blacksheep", "uvicorn", "httpx", "aiohttp", "authlib", "cryptography", "tinydb", "cyclopts")
+PACKAGES = ("blacksheep", "uvicorn", "httpx", "httptools", "authlib", "cryptography", "tinydb", "cyclopts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,23 @@
-"""The HTTP client: httpx's transport interface over aiohttp, one per account, called directly.
+"""The HTTP client: httpx's transport interface over connections of our own, one per account, called directly.
 
-Past `httpx.AsyncClient` there are no redirects, cookies, environment or hooks: a proxy must not have them. Plain
-httpx loses a connection for ever in about one of a hundred cancelled requests, this one none.
+Past `httpx.AsyncClient` there are no redirects, cookies, environment or hooks: a proxy must not have them.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextvars import ContextVar
 from functools import lru_cache
-from types import SimpleNamespace
 
-import aiohttp
 import certifi
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamRequest
+from mcp_proxy.transport.http1 import Body, Http1Transport
 
 CONNECT_SECONDS = 10.0
-KEEP_ALIVE_SECONDS = 120.0
-CLOSE_SECONDS = 3.0
-MAX_HEADER_BYTES = 32 * 1024
-STALE_SECONDS = 0.5
-"""A kept connection that the upstream had closed says so at once; a later end may be an upstream that died at work."""
-
-ADDED_BY_AIOHTTP = ("Content-Type", "User-Agent", "Accept", "Accept-Encoding")
-BROKEN = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, TimeoutError, ValueError)
-
-_reused: ContextVar[list[bool]] = ContextVar("_reused")
+BROKEN = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 
 
 def tls() -> ssl.SSLContext:
@@ -45,49 +31,19 @@ class Client:
     """Sends one account's requests. Implements `core.http.Transport`."""
 
     def __init__(self, verify: ssl.SSLContext) -> None:
-        self._verify = verify
-        self._kept = AiohttpTransport(client=self._session, trust_env=False, verify=verify)
-        self._fresh = AiohttpTransport(client=self._single_use_session, trust_env=False, verify=verify)
-
-    def _session(self, *, single_use: bool = False) -> aiohttp.ClientSession:
-        # limit=0 is no limit: the server's own cap bounds what is in flight
-        connector = (
-            aiohttp.TCPConnector(limit=0, ssl=self._verify, ttl_dns_cache=60, force_close=True)
-            if single_use
-            else aiohttp.TCPConnector(limit=0, ssl=self._verify, ttl_dns_cache=60, keepalive_timeout=KEEP_ALIVE_SECONDS)
-        )
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=ADDED_BY_AIOHTTP,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            trace_configs=[trace],
-            trust_env=False,
-        )
-
-    def _single_use_session(self) -> aiohttp.ClientSession:
-        return self._session(single_use=True)
+        self._transport = Http1Transport(verify)
 
     async def send(self, request: UpstreamRequest) -> Response:
         """Send, and wait for the head. A kept connection that turns out to be closed is replaced, once."""
-        loop = asyncio.get_running_loop()
-        reused = [False]
-        _reused.set(reused)
-        begun = loop.time()
         try:
-            return await _exchange(self._kept, request)
-        except NetworkTrouble as trouble:
-            if not (reused[0] and trouble.trouble is Trouble.CUT and loop.time() - begun < STALE_SECONDS):
-                raise
-        return await _exchange(self._fresh, request)
+            return Response(await self._transport.handle_async_request(_as_httpx(request)))
+        except BROKEN as exc:
+            # the cause may quote what was sent, so it is not chained
+            raise network_trouble(exc) from None
 
     async def aclose(self) -> None:
         """Close the connections that are idle, and those in use."""
-        await self._kept.aclose()
-        await self._fresh.aclose()
+        await self._transport.aclose()
 
 
 @lru_cache(maxsize=256)
@@ -96,34 +52,30 @@ def _url(address: str) -> httpx.URL:
     return httpx.URL(address)
 
 
-async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    _reused.get()[0] = True
-
-
-async def _exchange(transport: AiohttpTransport, request: UpstreamRequest) -> Response:
-    try:
-        sent = httpx.Request(
-            request.method,
-            _url(request.url),
-            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers],
-            content=request.body or None,
-            extensions={"timeout": {"connect": CONNECT_SECONDS, "read": request.read_timeout}},
-        )
-        return Response(await transport.handle_async_request(sent))
-    except BROKEN as exc:
-        # the cause may quote what was sent, so it is not chained
-        raise network_trouble(exc) from None
+def _as_httpx(request: UpstreamRequest) -> httpx.Request:
+    url = _url(request.url)
+    framing = [(b"host", url.netloc)]
+    if request.body or request.method == "POST":
+        framing.append((b"content-length", b"%d" % len(request.body)))
+    return httpx.Request(
+        request.method,
+        url,
+        headers=[
+            *framing,
+            *((name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers),
+        ],
+        stream=Body(request.body),
+        extensions={"timeout": {"connect": CONNECT_SECONDS, "read": request.read_timeout}},
+    )
 
 
 class Response:
     """An upstream's response whose head is read. Implements `core.http.UpstreamResponse`."""
 
     def __init__(self, response: httpx.Response) -> None:
-        # only the stream: the response also holds its request, and that the whole body
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - what the transport always makes
         self._stream = stream
-        self._closed = False
         self.status = response.status_code
         self.headers: Headers = tuple(
             (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
@@ -133,50 +85,32 @@ class Response:
         """The body as it comes, never an empty chunk. Raises `NetworkTrouble`."""
         try:
             async for chunk in self._stream:
-                if chunk:
-                    yield chunk
+                yield chunk
         except BROKEN as exc:
-            if came := _unread(self._stream):
-                yield came
             raise network_trouble(exc) from None
 
     async def aclose(self) -> None:
         """Give the connection back (body read) or close it (not). Never raises, may be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        with contextlib.suppress(*BROKEN):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._stream.aclose()
-
-
-def _unread(stream: httpx.AsyncByteStream) -> bytes:
-    """What had come before the connection broke, and was not read yet: aiohttp raises first and keeps it back."""
-    content = getattr(getattr(stream, "_aiohttp_response", None), "content", None)
-    try:
-        return bytes(content._read_nowait(-1)) if content is not None else b""
-    except (AttributeError, *BROKEN):
-        return b""
+        await self._stream.aclose()
 
 
 def network_trouble(exc: BaseException) -> NetworkTrouble:
-    """What went wrong on the way, from the exception of httpx or, behind it, of aiohttp."""
-    cause = exc.__cause__ or exc
-    for kind, trouble, sent in _TROUBLES:
-        if isinstance(cause, kind):
-            return NetworkTrouble(trouble, sent=sent)
+    """What went wrong on the way, from httpx's exception and, where there was no connection, the system's behind it."""
+    for cause in (exc.__cause__, exc):
+        for kind, trouble, sent in _TROUBLES:
+            if isinstance(cause, kind):
+                return NetworkTrouble(trouble, sent=sent)
     return NetworkTrouble(Trouble.BAD_ANSWER, sent=True)
 
 
 _TROUBLES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Trouble, bool], ...] = (
-    (aiohttp.ClientConnectorDNSError, Trouble.DNS, False),
-    ((aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError), Trouble.TLS, False),
-    (aiohttp.ConnectionTimeoutError, Trouble.CONNECT_TIMEOUT, False),
-    (aiohttp.ClientConnectorError, Trouble.REFUSED, False),
-    (aiohttp.SocketTimeoutError, Trouble.READ_TIMEOUT, True),
-    ((TimeoutError, httpx.TimeoutException), Trouble.READ_TIMEOUT, True),
-    ((aiohttp.InvalidURL, httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError), Trouble.BAD_ANSWER, False),
-    (aiohttp.ClientResponseError, Trouble.BAD_ANSWER, True),
-    ((aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, httpx.HTTPError), Trouble.CUT, True),
+    (socket.gaierror, Trouble.DNS, False),
+    (ssl.SSLError, Trouble.TLS, False),
+    (httpx.ConnectTimeout, Trouble.CONNECT_TIMEOUT, False),
+    (httpx.ConnectError, Trouble.REFUSED, False),
+    (httpx.ReadTimeout, Trouble.READ_TIMEOUT, True),
+    ((httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError), Trouble.BAD_ANSWER, False),
+    (httpx.RemoteProtocolError, Trouble.BAD_ANSWER, True),
+    (httpx.NetworkError, Trouble.CUT, True),
 )
-"""Most particular first: aiohttp's errors inherit from each other."""
+"""Most particular first: httpx's errors inherit from each other."""

@@ -102,8 +102,8 @@ async def upstream(play: Play) -> AsyncIterator[Upstream]:
         made.open += 1
         try:
             await play(Talk(made.connections, reader, writer, made))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # a cancelled task would be complained of by asyncio's own callback
         finally:
             made.open -= 1
             playing.discard(task)

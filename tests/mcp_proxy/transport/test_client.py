@@ -12,6 +12,7 @@ import pytest
 
 from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest, UpstreamResponse, read_all
 from mcp_proxy.transport import client as transport
+from mcp_proxy.transport import http1
 from mcp_proxy.transport.client import Client, tls
 from mcp_proxy.transport.pool import Clients
 from tests.faults.line import open_sockets, until
@@ -59,7 +60,7 @@ async def test_headers_arrive_in_their_order_and_nothing_is_added() -> None:
     framing = [line for line in lines if line.lower().startswith(("host:", "content-length:"))]
     assert {line.lower() for line in framing} == {f"host: 127.0.0.1:{there.port}", "content-length: 8"}
     rest = [line.partition(": ")[::2] for line in lines if line not in framing]
-    assert rest == [headers[0], headers[1], ("anthropic-beta", "a, b"), *headers[4:]], "a list is one field"
+    assert rest == list(headers)
 
 
 async def test_a_get_without_headers_is_just_that() -> None:
@@ -278,15 +279,15 @@ async def test_it_is_replaced_only_once() -> None:
         assert there.connections == 2
 
 
-async def test_the_one_that_replaced_it_is_not_kept() -> None:
+async def test_the_one_that_replaced_it_is_kept() -> None:
     async with upstream(Stale(answering(OK), answering(OK))) as there, client() as made:
-        for _ in range(3):
+        for _ in range(4):
             assert (await whole(made, there.request()))[0] == 200
-        assert there.connections == 3
+        assert there.connections == 2
 
 
 async def test_an_upstream_that_dies_at_work_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "STALE_SECONDS", 0.05)
+    monkeypatch.setattr(http1, "STALE_SECONDS", 0.05)
     async with upstream(Stale(answering(OK), slow=0.15)) as there, client() as made:
         await whole(made, there.request())
         assert await trouble(made, there.request()) == (Trouble.CUT, True)
