@@ -33,6 +33,7 @@ class Ask:
     stream      whether the client wants events
     headers     the client's, names in lower case, without what names or authenticates the client to us
     beta        whether the query held `beta=true`
+    system      where the value of `system` stands in `body`; None where there is none
     """
 
     endpoint: Endpoint
@@ -42,3 +43,4 @@ class Ask:
     stream: bool
     headers: Headers
     beta: bool = False
+    system: Span | None = None

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from mcp_proxy.core.messages import Span
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.dialects import sse
@@ -98,13 +100,9 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is read of an answer that was not streamed.
-
-    model_span  where the value of its `model` stands; None where it names none
-    """
+    """What is read of an answer that was not streamed."""
 
     usage: Usage
-    model_span: Span | None
     stop_reason: str | None
     id: str | None
     model: str | None
@@ -112,28 +110,57 @@ class Message:
 
 def read_message(body: bytes) -> Message | None:
     """The answer, or None where the body is no message: a 200 alone is no proof of one. Never raises."""
+    parts = _parts(body)
+    if parts is None or loads(parts.type) != "message" or bytes(parts.content)[:1] != b"[":
+        return None
+    return Message(
+        usage=larger(Usage(), loads(parts.usage)),
+        stop_reason=_string(loads(parts.stop_reason)),
+        id=_string(loads(parts.id)),
+        model=_string(loads(parts.model)),
+    )
+
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class _Parts(msgspec.Struct):
+    """The members of an answer that are looked at, as they were written."""
+
+    type: msgspec.Raw = _NOTHING
+    content: msgspec.Raw = _NOTHING
+    usage: msgspec.Raw = _NOTHING
+    stop_reason: msgspec.Raw = _NOTHING
+    id: msgspec.Raw = _NOTHING
+    model: msgspec.Raw = _NOTHING
+
+
+_PARTS = msgspec.json.Decoder(_Parts)
+
+
+def _parts(body: bytes) -> _Parts | None:
+    """None where the body is no JSON object."""
     try:
-        parts = {part.key: part.value for part in members(body)}
+        if body.isascii():
+            return _PARTS.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:
+        # what msgspec does not look at, or refuses though it is JSON
+        found = {part.key: msgspec.Raw(body[slice(*part.value)]) for part in members(body)}
     except BadJson:
         return None
-    kind = loads(body[slice(*parts["type"])]) if "type" in parts else None
-    content = parts.get("content")
-    if kind != "message" or content is None or body[content.start : content.start + 1] != b"[":
-        return None
-    told = {key: loads(body[slice(*parts[key])]) for key in ("usage", "stop_reason", "id", "model") if key in parts}
-    return Message(
-        usage=larger(Usage(), told.get("usage")),
-        model_span=parts["model"] if isinstance(told.get("model"), str) else None,
-        stop_reason=_string(told.get("stop_reason")),
-        id=_string(told.get("id")),
-        model=_string(told.get("model")),
-    )
+    return _Parts(**{name: found[name] for name in _Parts.__struct_fields__ if name in found})
 
 
 def rename_message(body: bytes, asked: str) -> bytes:
     """A message that was not streamed, under the model name the client asked for; all else as it came."""
-    message = read_message(body)
-    return splice(body, message.model_span, asked) if message and message.model_span else body
+    try:
+        spans = [part.value for part in members(body) if part.key == "model"]
+    except BadJson:
+        return body
+    named = spans and body[spans[-1].start : spans[-1].start + 1] == b'"'
+    return splice(body, spans[-1], asked) if named else body
 
 
 def rename(frame: bytes, asked: str) -> bytes:

@@ -47,7 +47,8 @@ def read_ask(endpoint: Endpoint, body: bytes, headers: Headers, beta: bool = Fal
     stream = _BOOLEANS.get(body[slice(*streams[0])]) if streams else False
     if stream is None:
         return bad_request("stream: Input should be a valid boolean")
-    return Ask(endpoint, body, model, models[0], stream, headers, beta)
+    system = next((part.value for part in parts if part.key == "system"), None)
+    return Ask(endpoint, body, model, models[0], stream, headers, beta, system)
 
 
 def bad_request(message: str) -> Failure:

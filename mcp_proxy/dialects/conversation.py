@@ -41,7 +41,14 @@ def agent(ask: Ask) -> str:
 
 
 def cache_ttl_1h(ask: Ask) -> bool:
-    """Whether a `cache_control` asks for an hour."""
+    """Whether a `cache_control` asks for an hour.
+
+    The first in the system prompt tells: what is cached for longer has to stand before what is cached for less
+    (docs: "Prompt caching"), and looking through a whole body is a tenth of what a request costs us.
+    """
+    start, end = ask.system or (0, 0)
+    if (first := ask.body.find(b'"cache_control"', start, end)) >= 0:
+        return _ONE_HOUR.match(ask.body, first) is not None
     return b'"1h"' in ask.body and _ONE_HOUR.search(ask.body) is not None
 
 

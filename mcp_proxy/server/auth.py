@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -122,6 +123,7 @@ def host_name(host: str) -> str | None:
     return (parts[1] or parts[2]).lower().removesuffix(".") if parts else None
 
 
+@lru_cache(maxsize=64)
 def _is_literal(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

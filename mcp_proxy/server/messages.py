@@ -96,13 +96,16 @@ async def read_request(request: Request, endpoint: Endpoint, seconds: float) -> 
 
 async def read_limited(request: Request) -> bytes | None:
     """The body; None once it is larger than we take."""
-    body = bytearray()
+    first, body = b"", bytearray()  # most bodies come in one piece, and a copy of one is most of reading it
     chunks = cast("AsyncIterator[bytes]", request.stream())  # typed as if it had to be awaited
     async for chunk in chunks:
-        body += chunk or b""
+        if not first:
+            first = chunk or b""
+            continue
+        body += chunk if body else first + chunk
         if len(body) > MAX_BODY_BYTES:
             return None
-    return bytes(body)
+    return bytes(body) or first
 
 
 def client_headers(request: Request) -> Headers:
