@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -29,10 +29,12 @@ request = function()
   asked = asked + 1
   return wrk.format("POST", "/v1/messages", {{
     ["x-api-key"] = "{key}", ["content-type"] = "application/json", ["anthropic-version"] = "2023-06-01",
-    ["user-agent"] = "claude-cli/2.1.300 (external, cli)", ["x-claude-code-session-id"] = "session-" .. asked % 32 }}, body)
+    ["user-agent"] = "claude-cli/2.1.300 (external, cli)", ["x-claude-code-session-id"] = "session-" .. asked % 32
+  }}, body)
 end
 done = function(summary, latency, requests)
-  local failed = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout
+  local wrong = summary.errors
+  local failed = wrong.connect + wrong.read + wrong.write + wrong.status + wrong.timeout
   io.stderr:write(string.format('{{"count": %d, "seconds": %f, "p50": %f, "p99": %f, "failed": %d}}',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, failed))
 end
@@ -208,7 +210,9 @@ def _wrk(program: str, port: int, data: bytes, clients: int, seconds: float) -> 
 class Streams:
     """Streams whose every event carried the moment at which it left. Delays in milliseconds.
 
+    first   from the request to the first event
     merged  the most events that came in one read
+    cpu     the server's milliseconds an event
     """
 
     streams: int
@@ -218,21 +222,22 @@ class Streams:
     p99: float
     first: float
     merged: int
-    cpu: float
-    rss: float
+    cpu: float = 0.0
 
 
 def timed_streams(server: Running, data: bytes, streams: int, expected: int) -> Streams:
     """Open this many at once and time every event. expected: events of a whole stream."""
-    return asyncio.run(_timed_streams(server, data, streams, expected))
+    before = server.used().cpu
+    found = asyncio.run(streams_of(server.port, data, streams, expected))
+    return replace(found, cpu=(server.used().cpu - before) / max(found.events, 1) * 1000)
 
 
-async def _timed_streams(server: Running, data: bytes, streams: int, expected: int) -> Streams:
+async def streams_of(port: int, data: bytes, streams: int, expected: int) -> Streams:
+    """The same for a port, without the server's processor time."""
     delays: list[float] = []
     firsts: list[float] = []
     merged, complete, open_ = 0, 0, streams
     over = asyncio.Event()
-    before = server.used()
 
     def ended(asker: Asker, well: bool) -> None:
         nonlocal complete, open_
@@ -266,11 +271,7 @@ async def _timed_streams(server: Running, data: bytes, streams: int, expected: i
         return asker
 
     for number in range(streams):
-        await asyncio.get_running_loop().create_connection(
-            lambda number=number: connected(number), "127.0.0.1", server.port
-        )
-    await asyncio.sleep(1.0)
-    rss = server.used().rss
+        await asyncio.get_running_loop().create_connection(lambda number=number: connected(number), "127.0.0.1", port)
     await over.wait()
     return Streams(
         streams,
@@ -280,8 +281,6 @@ async def _timed_streams(server: Running, data: bytes, streams: int, expected: i
         percentile(delays, 99),
         percentile(firsts, 50) * 1e3,
         merged,
-        (server.used().cpu - before.cpu) / max(len(delays), 1) * 1000,
-        rss,
     )
 
 

@@ -16,7 +16,8 @@ from functools import partial
 from typing import cast
 
 BURST_EVENTS = 200
-MODELS = ("bench-message", "bench-burst", "bench-paced", "bench-slow", "bench-toggle")
+BURSTS = 50
+MODELS = ("bench-message", "bench-burst", "bench-bursts", "bench-paced", "bench-slow", "bench-toggle")
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 JSON_HEAD = b"HTTP/1.1 %d Said\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
@@ -65,7 +66,7 @@ CLOSING = (
     + b"0\r\n\r\n"
 )
 MESSAGE = document(message("bench-message", [{"type": "text", "text": "word " * 350}], "end_turn"))
-BURST = [STREAM_HEAD + opening("bench-burst"), *[delta("some words of an answer")] * BURST_EVENTS, CLOSING]
+EVENTS = [delta("some words of an answer")] * BURST_EVENTS
 LISTED = document({"data": [{"id": name, "type": "model"} for name in MODELS], "has_more": False})
 OVERLOADED = document({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529)
 
@@ -121,8 +122,11 @@ class Upstream(asyncio.Protocol):
             self._transport.write(LISTED)
         elif b"bench-message" in start:
             self._transport.write(MESSAGE)
+        elif b"bench-bursts" in start:
+            self._transport.write(STREAM_HEAD + opening("bench-bursts"))
+            self._timer = asyncio.get_running_loop().call_later(0.001, self._bursts, BURSTS)
         elif b"bench-burst" in start:
-            self._burst()
+            self._burst([STREAM_HEAD + opening("bench-burst"), *EVENTS, CLOSING])
         elif b"bench-toggle" in start:
             Upstream.failed = not Upstream.failed
             self._transport.write(OVERLOADED if Upstream.failed else MESSAGE)
@@ -132,17 +136,28 @@ class Upstream(asyncio.Protocol):
             self._transport.write(STREAM_HEAD + opening(name.decode()))
             self._beat(pace, events, asyncio.get_running_loop().time() + pace)
 
-    def _burst(self) -> None:
+    def _burst(self, pieces: list[bytes]) -> None:
         """Every event in a packet of its own, as a server sends them that flushes each."""
         descriptor = self._transport.get_extra_info("socket").fileno()
-        for number, piece in enumerate(BURST):
+        for number, piece in enumerate(pieces):
             try:
-                sent = os.write(descriptor, piece)
-            except BlockingIOError:
+                sent = 0 if self._transport.get_write_buffer_size() else os.write(descriptor, piece)
+            except OSError:
                 sent = 0
             if sent < len(piece):
-                self._transport.write(piece[sent:] + b"".join(BURST[number + 1 :]))
+                self._transport.write(piece[sent:] + b"".join(pieces[number + 1 :]))
                 return
+
+    def _bursts(self, left: int) -> None:
+        """Burst after burst, each when the one before has left."""
+        loop = asyncio.get_running_loop()
+        if self._transport.get_write_buffer_size():
+            self._timer = loop.call_later(0.001, self._bursts, left)
+        elif left:
+            self._burst(EVENTS)
+            self._timer = loop.call_later(0, self._bursts, left - 1)
+        else:
+            self._transport.write(CLOSING)
 
     def _beat(self, pace: float, left: int, due: float) -> None:
         if not left:

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 import structlog
 
-_BARE = re.compile(r"[^\s\"'=\\]+")
-"""A value that needs no quotes to be read back."""
+_QUOTED = re.compile(r"[ \"'=\\]")
 
 LEVELS = {"silent": 50, "error": 40, "warn": 30, "info": 20, "debug": 10}
 """`silent` is above everything we ever say."""
@@ -30,7 +29,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=form == "json"),
-            _without_nothing,
+            *([_without_nothing] if last is not _plain else []),
             *([structlog.processors.format_exc_info] if form == "json" or not colours else []),
             last,
         ],
@@ -50,14 +49,19 @@ def _without_nothing(logger: object, method: str, event: Any) -> Any:
 
 
 def _plain(logger: object, method: str, event: Any) -> str:
-    """As the coloured renderer writes it, without colours, in a sixth of its time: every request has a line."""
-    when, level, what = event.pop("timestamp"), event.pop("level"), event.pop("event")
-    trouble = event.pop("exception", "")
-    told = "".join(
-        f" {name}={value if isinstance(value, str) and _BARE.fullmatch(value) else repr(value)}"
-        for name, value in event.items()
-    )
-    return f"{when} [{level:<9}] {what}{told}{trouble and chr(10)}{trouble}"
+    """As the coloured renderer writes it, without colours, in a fraction of its time: every request has a line."""
+    when, what, trouble = event.pop("timestamp"), event.pop("event"), event.pop("exception", None)
+    level = event.pop("level")
+    told = [f"{when} [{level:<9}] {what}"]
+    told += [f"{name}={_shown(value)}" for name, value in event.items() if value is not None]
+    return " ".join(told) + (f"\n{trouble}" if trouble else "")
+
+
+def _shown(value: object) -> str:
+    """A value in quotes only where it could not be read back without them."""
+    if type(value) is str and value.isprintable() and not _QUOTED.search(value):
+        return value or "''"
+    return repr(value)
 
 
 def _traceback(stream: Any, exc_info: Any) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
@@ -80,7 +82,7 @@ class Pool:
         """The account's credential is refused, until its owner signs in again."""
         seat = self._seats.get(account)
         if seat is not None:
-            self._put(replace(seat, account=replace(seat.account, invalid=why)))
+            self._put(replace(seat, account=dataclasses.replace(seat.account, invalid=why)))
 
     def begin(self, account: AccountId) -> None:
         """A request is now in flight on this account."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from accounts.model import Account
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName, RequestId
 from mcp_proxy.core.provider import Offer, Serves, Size
@@ -21,9 +23,8 @@ class Closed(NamedTuple):
     strikes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """One account as the router sees it. Frozen: a change makes another seat.
+class Seat(msgspec.Struct, frozen=True):
+    """One account as the router sees it. Frozen: a change makes another seat, some of them with every request.
 
     offers      the models it serves by their own ids
     serves      its provider's table, for size classes and for ids nobody lists
@@ -39,8 +40,8 @@ class Seat:
     offers: Mapping[ModelId, Offer]
     serves: Serves
     any: bool = False
-    quotas: Mapping[Bucket, Quota] = field(default_factory=dict)
-    closed: Mapping[Bucket, Closed] = field(default_factory=dict)
+    quotas: Mapping[Bucket, Quota] = {}  # msgspec makes a new one for each
+    closed: Mapping[Bucket, Closed] = {}
     tier: int = 1
     comfort: int | None = None
     sticky: bool = True

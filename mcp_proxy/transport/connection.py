@@ -17,6 +17,9 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_FIELDS = 256
 """Real heads have some 40 fields and 8 KB at most; llhttp itself has no limit."""
 
+SMALL_BODY = 16 * 1024
+"""Copied behind the head: cheaper than a second write."""
+
 PAUSE_BYTES = 256 * 1024
 RESUME_BYTES = 64 * 1024
 """What may wait here unread before the upstream is made to wait, and when it may go on."""
@@ -132,8 +135,10 @@ class Connection(asyncio.Protocol):
         self.answering = False
         self._silence, self._heard_at = silence, self.loop.time()
         self._timer = self.loop.call_later(silence, self._listen)
-        self._transport.write(request)
-        if body:
+        if len(body) < SMALL_BODY:
+            self._transport.write(request + body)
+        else:
+            self._transport.write(request)
             self._transport.write(body)
         return incoming
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
