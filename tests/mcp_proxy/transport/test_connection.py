@@ -1,0 +1,202 @@
+"""Connections of our own: how bodies end, what is kept, what is closed, what is made to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from mcp_proxy.core.http import NetworkTrouble, Trouble, read_all
+from mcp_proxy.transport.client import Client, tls
+from mcp_proxy.transport.connection import PAUSE_BYTES
+from mcp_proxy.transport.http1 import Http1Transport
+from tests.faults.line import until
+from tests.faults.upstream import CHUNKED, OK, Talk, answering, upstream
+from tests.mcp_proxy.transport.test_client import client, trouble, whole
+
+TLS = tls()
+UNFRAMED = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n"
+
+
+def once(*pieces: bytes) -> Any:
+    """Hears one request, says this, and closes."""
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        for piece in pieces:
+            await talk.say(piece)
+            await asyncio.sleep(0.01)
+
+    return play
+
+
+async def test_a_body_without_framing_ends_with_its_connection() -> None:
+    async with upstream(once(UNFRAMED + b"one", b"two")) as there, client() as made:
+        for _ in range(2):
+            assert await whole(made, there.request()) == (200, b"onetwo")
+        assert there.connections == 2
+
+
+async def test_a_body_without_framing_that_is_reset_is_cut() -> None:
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(UNFRAMED + b"one")
+        await asyncio.sleep(0.05)
+        talk.reset()
+
+    async with upstream(play) as there, client() as made:
+        assert await trouble(made, there.request()) == (Trouble.CUT, True)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_that_has_no_body_keeps_its_connection(status: int) -> None:
+    async with upstream(answering(b"HTTP/1.1 %d None\r\n\r\n" % status, OK)) as there, client() as made:
+        assert await whole(made, there.request()) == (status, b"")
+        assert await whole(made, there.request()) == (200, b"ok")
+        assert there.connections == 1
+
+
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n"])
+async def test_what_comes_before_the_answer_is_passed_over(interim: bytes) -> None:
+    async with upstream(once(interim, interim + OK)) as there, client() as made:
+        response = await made.send(there.request())
+        assert (response.status, response.headers) == (200, (("content-length", "2"),))
+        assert await read_all(response, 10) == b"ok"
+
+
+async def test_a_change_of_protocol_that_nobody_asked_for_is_no_answer() -> None:
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"
+    async with upstream(once(switching)) as there, client() as made:
+        assert await trouble(made, there.request()) == (Trouble.BAD_ANSWER, True)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one packet", "later"])
+async def test_an_answer_that_nobody_asked_for_is_nobodys(together: bool) -> None:
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        evil = OK.replace(b"ok", b"no")
+        await talk.say(OK + evil if together else OK)
+        if not together:
+            await asyncio.sleep(0.02)
+            await talk.say(evil)
+        await talk.left()
+
+    async with upstream(play) as there, client() as made:
+        assert await whole(made, there.request()) == (200, b"ok")
+        await until(lambda: there.open == 0)
+        assert await whole(made, there.request()) == (200, b"ok")
+        assert there.connections == 2
+
+
+async def test_an_answer_before_the_request_was_taken_is_given_and_its_connection_closed() -> None:
+    async def play(talk: Talk) -> None:
+        await talk.reader.readuntil(b"\r\n\r\n")
+        await talk.say(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
+        await talk.left()
+
+    async with upstream(play) as there, client() as made:
+        assert await whole(made, there.request(body=b"x" * 8_000_000)) == (413, b"no")
+        await until(lambda: there.open == 0)
+
+
+async def test_who_is_not_read_is_made_to_wait_and_is_not_taken_for_silent() -> None:
+    size = 40 * 1024 * 1024
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        for _ in range(size // 65_536):
+            await talk.say(b"x" * 65_536)
+        await talk.hear()
+        await talk.say(OK)
+
+    async with upstream(play) as there, client() as made:
+        response = await made.send(there.request(read_timeout=0.2))
+        await asyncio.sleep(0.6)
+        # the system's own buffers hold some megabytes of it
+        assert there.said < 16 * 1024 * 1024 + PAUSE_BYTES
+        assert len(await read_all(response, size)) == size
+        assert await whole(made, there.request()) == (200, b"ok"), "and it is read again"
+        assert there.connections == 1
+
+
+async def test_what_was_idle_for_long_is_closed_and_not_used_again() -> None:
+    kept = Http1Transport(TLS, keep_alive=0.1)
+    async with upstream(answering(OK)) as there, httpx.AsyncClient(transport=kept) as using:
+        assert (await using.get(there.url("/"))).text == "ok"
+        assert (await using.get(there.url("/"))).text == "ok"
+        assert there.connections == 1
+        await until(lambda: there.open == 0)
+        assert (await using.post(there.url("/"), json={"a": 1})).text == "ok"
+        assert there.heard[-1].endswith(b'{"a":1}')
+        assert there.connections == 2
+
+
+async def test_a_head_that_is_asked_for_alone_has_no_body() -> None:
+    async with upstream(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")) as there:
+        async with httpx.AsyncClient(transport=Http1Transport(TLS)) as using:
+            assert (await using.head(there.url("/"))).content == b""
+
+
+async def test_of_a_names_addresses_the_one_that_answers_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with upstream(answering(OK)) as there, client() as made:
+
+        async def both(*_: object, **__: object) -> list[Any]:
+            kind = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+            return [
+                (socket.AF_INET, *kind, ("127.0.0.3", there.port)),
+                (socket.AF_INET, *kind, ("127.0.0.1", there.port)),
+            ]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+        assert await whole(made, there.request()) == (200, b"ok")
+
+
+async def test_a_stream_that_is_read_slowly_loses_nothing() -> None:
+    bits = [b"%d;" % number for number in range(2000)]
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(CHUNKED)
+        for bit in bits:
+            await talk.say(b"%x\r\n%b\r\n" % (len(bit), bit))
+        await talk.say(b"0\r\n\r\n")
+        await talk.left()
+
+    async with upstream(play) as there, client() as made:
+        response = await made.send(there.request())
+        came = []
+        async for chunk in response.chunks():
+            came.append(chunk)
+            await asyncio.sleep(0.001)
+        assert b"".join(came) == b"".join(bits)
+
+
+async def test_two_at_once_have_a_connection_each() -> None:
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await asyncio.sleep(0.05)
+        await talk.say(OK)
+        await talk.left()
+
+    async with upstream(play) as there, client() as made:
+        assert await asyncio.gather(*(whole(made, there.request()) for _ in range(5))) == [(200, b"ok")] * 5
+        assert there.connections == 5
+
+
+async def test_closing_the_client_ends_what_is_under_way() -> None:
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.left()
+
+    async with upstream(play) as there:
+        made = Client(TLS)
+        asking = asyncio.ensure_future(made.send(there.request()))
+        await until(lambda: there.heard)
+        await made.aclose()
+        with pytest.raises(NetworkTrouble):
+            await asking
+        await until(lambda: there.open == 0)
