@@ -41,6 +41,15 @@ class Client:
             # the cause may quote what was sent, so it is not chained
             raise network_trouble(exc) from None
 
+    def retire(self) -> None:
+        """Close what is idle now, and what is in use when it is done."""
+        self._transport.retire()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any connection is open."""
+        return self._transport.busy
+
     async def aclose(self) -> None:
         """Close the connections that are idle, and those in use."""
         await self._transport.aclose()

@@ -89,6 +89,18 @@ class Http1Transport(httpx.AsyncBaseTransport):
                     raise
         return await asked(await self._connect(origin, timeout.get("connect") or CONNECT_SECONDS))
 
+    def retire(self) -> None:
+        """Keep no connection any more: those in use are closed when their answers end."""
+        self._keep_alive = 0.0
+        for connection in [each for kept in self._idle.values() for each in kept]:
+            connection.close()
+        self._idle.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any connection is open."""
+        return bool(self._all)
+
     async def aclose(self) -> None:
         """Close every connection, also those in use."""
         if self._sweeper is not None:
@@ -110,6 +122,9 @@ class Http1Transport(httpx.AsyncBaseTransport):
         return None
 
     def _free(self, origin: Origin, connection: Connection) -> None:
+        if not self._keep_alive:
+            connection.close()
+            return
         self._idle.setdefault(origin, []).append(connection)
         if self._sweeper is None:
             self._sweeper = connection.loop.call_later(self._keep_alive, self._sweep, connection.loop)

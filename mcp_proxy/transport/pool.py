@@ -32,8 +32,11 @@ class Clients:
     def keep_only(self, accounts: Iterable[AccountId]) -> None:
         """Retire the clients of accounts that are gone; what still streams on one runs to its end."""
         kept = set(accounts)
+        self._retired = [client for client in self._retired if client.busy]
         for key in [key for key in self._clients if key[0] not in kept]:
-            self._retired.append(self._clients.pop(key))
+            client = self._clients.pop(key)
+            client.retire()
+            self._retired.append(client)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -387,6 +387,7 @@ async def test_each_account_and_host_has_a_client_of_its_own_and_a_retired_one_s
         clients.keep_only(["b"])
         assert await read_all(response, 10) == b"ok"
         assert clients.get("a", there.url()) is not first
+        await until(lambda: there.open == 0 and not first.busy)
         await clients.aclose()
         await clients.aclose()
         await until(lambda: there.open == 0)
