@@ -171,7 +171,8 @@ class Exchange:
         begun = loop.time()
         try:
             while (seconds := retry_at - around.clock.now()) > 0:
-                if await self._drained(min(seconds, LOOK_AGAIN_SECONDS)):
+                # the wall clock says when it opens, the loop's how long was waited: the first may be set meanwhile
+                if self._left() <= 0 or await self._drained(min(seconds, LOOK_AGAIN_SECONDS, self._left())):
                     return False
                 decision = decided(frozenset())
                 if decision.candidates:
