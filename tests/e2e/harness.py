@@ -19,9 +19,10 @@ from mcp_proxy.sandbox import Account as Upstream
 from mcp_proxy.sandbox import Sandbox
 from mcp_proxy.server.serving import Server
 from mcp_proxy.settings import Settings, load
+from tests.faults.secrets import MARK
 from tests.faults.upstream import Upstream as Scripted
 
-KEY = "proxy-key-of-the-tests"
+KEY = f"{MARK}-proxy-key-of-the-tests"
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "claude-code"
 
 
@@ -132,7 +133,7 @@ async def in_front_of(
 ) -> AsyncIterator[Proxy]:
     """The proxy in front of scripted upstreams: accounts `a0`, `a1` …, asked in that order."""
     accounts = [
-        (provider, f"key-of-a{n}", {"label": f"a{n}", "base_url": each.url(""), "tier": n + 1})
+        (provider, f"key-of-a{n}-{MARK}", {"label": f"a{n}", "base_url": each.url(""), "tier": n + 1})
         for n, each in enumerate(upstreams)
     ]
     async with serving_accounts(home, accounts, toml, grace, environ) as proxy:
