@@ -1,7 +1,7 @@
 """The mark that every planted secret carries, and the search for it in what a test has written.
 
-Every secret of a test holds `sk-fake`: `"sk-fake-of-somebody"`. After each test its output, its log and the files it left are searched for the
-mark, also as base64, hex, percent-encoded and in two bytes a letter (`tests/conftest.py`).
+Every secret of a test holds `sk-fake`: `"sk-fake-of-somebody"`. After each test its output, its log and the files it
+left are searched for that, also as base64, hex, percent-encoded and in two bytes a letter (`tests/faults/watch.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 MARK = "sk-fake"
 
-BELONGS = re.compile(r"config\.toml|.*\.(key|env|secret)|\.env|(env|key|secret)[-_.].*|export\.plain\.json")
+BELONGS = re.compile(r"config\.toml|.*\.(key|env|secret)|\.env|(env|key|secret)[-_.].*")
 """Names of files in which a person, here a test, has put a secret: nobody else may have one."""
 
 MAX_FILE = 32 << 20
@@ -33,7 +33,12 @@ def spellings(mark: bytes) -> Iterator[bytes]:
         yield whole[(before * 8 + 5) // 6 : (before + len(mark)) * 8 // 6]
 
 
-PLANTED = re.compile(b"|".join(map(re.escape, spellings(MARK.encode()))))
+PLANTED = tuple(spellings(MARK.encode()))
+
+
+def place_of(raw: bytes) -> int | None:
+    """Where the mark is in some bytes; None where it is not."""
+    return next((raw.find(each) for each in PLANTED if each in raw), None)  # ten times as fast as one pattern for all
 
 
 def found_in_text(texts: Iterable[tuple[str, str | bytes]]) -> list[str]:
@@ -41,8 +46,8 @@ def found_in_text(texts: Iterable[tuple[str, str | bytes]]) -> list[str]:
     found = []
     for name, text in texts:
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-        if (hit := PLANTED.search(raw)) is not None:
-            found.append(f"{name}: {raw[max(0, hit.start() - 60) : hit.end() + 20]!r}")
+        if (place := place_of(raw)) is not None:
+            found.append(f"{name}: {raw[max(0, place - 60) : place + 40]!r}")
     return found
 
 
