@@ -298,7 +298,7 @@ def _at(values: list[float], fraction: float) -> float:
 
 def _answer(body: dict[str, Any]) -> Answer:
     """What every account says: the canary of the question, again and again."""
-    return say(echo(last_user_text(body).rpartition(" ")[2]), pieces=6, delay=0.002)
+    return say(echo(last_user_text(body).rpartition(" ")[2]), pieces=6, delay=0.01)
 
 
 def _is_defect(line: str) -> bool:

@@ -84,7 +84,7 @@ async def refusals_429(soak: Soak, rng: random.Random) -> None:
     with each_well(soak.accounts):
         for count in (1, len(soak.accounts) - 1, len(soak.accounts)):
             for account in rng.sample(soak.accounts, count):
-                account.always(refusals.rate_limited(rng.choice((1, "1", "0.5"))))
+                account.always(refusals.rate_limited(rng.choice((1, "0.5", 4))))
             await asyncio.sleep(soak.pace * 0.4)
 
 

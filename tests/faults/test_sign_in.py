@@ -33,7 +33,7 @@ def sign_in_at_once(home: Path, *keys: str, label: str | None = None) -> list[tu
 def stored(home: Path) -> list[tuple[str, str]]:
     """Label and key of every account in the store."""
     entries = open_vault(load({}, {"MCP_PROXY_HOME": str(home)})).entries()
-    return [(each.account.label, each.credential.key.reveal()) for each in entries]  # type: ignore[union-attr]
+    return [(each.account.label, each.credential.key.reveal()) for each in entries]
 
 
 def test_of_two_sign_ins_at_once_to_one_label_the_last_holds_and_there_is_one_account(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from accounts.model import AccountId
 from mcp_proxy.cli.clock import PACE, SystemClock
 from mcp_proxy.core.change import Change, Limited, QuotaRead, StateStore
 from mcp_proxy.core.failure import Blame, Failure, Refusal
-from mcp_proxy.core.quota import ACCOUNT, Bucket, Kind, Quota
+from mcp_proxy.core.quota import ACCOUNT, Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway import exchange as exchanges
 from mcp_proxy.gateway.pool import Pool
@@ -34,7 +34,7 @@ from mcp_proxy.routing.react import BACKOFF_SECONDS, LONGEST_LIMIT_SECONDS, Less
 from mcp_proxy.state.memory import MemoryStore
 from mcp_proxy.state.sqlite import SqliteStore
 from tests.fakes import FakeTransport
-from tests.mcp_proxy.gateway.test_exchange import answered, limited, room
+from tests.mcp_proxy.gateway.test_exchange import answered, room
 from tests.mcp_proxy.routing.seats import FIVE_HOURS, NOW, OFFER, facts, seat
 
 A = AccountId("a")
@@ -139,7 +139,7 @@ async def test_who_waits_for_a_reset_waits_no_longer_than_was_allowed_though_the
     """T1."""
     monkeypatch.setattr(exchanges, "LOOK_AGAIN_SECONDS", 0.02)
     async with room(FakeTransport([answered()])) as made:
-        made.gateway.pool.apply([limited(0.2, 0)])
+        made.gateway.pool.apply([Limited(A, RateLimit(ACCOUNT, Instant(NOW + 0.2), "busy", NOW))])
         exchange = made.exchange(0.4)
         task = asyncio.get_running_loop().create_task(exchange.open())
         await asyncio.sleep(0.05)
@@ -325,9 +325,11 @@ def test_a_restart_in_the_middle_of_a_cooldown_changes_no_decision(tmp_path: Pat
     pool.replace_all([seat("a"), seat("b"), seat("c")])
     begun = Instant(middle - 600)
     for name, bucket, until in (("a", FIVE_HOURS, 1200.0), ("b", Bucket("rpm", Kind.RATE), None)):
-        failure = Failure(Blame.ACCOUNT, 429, "rate_limit_error", "no", bucket, until and Instant(begun + until))
-        for second in (0, 100, 300, 500) if until is None else (0,):  # its pauses grow: it was refused again and again
-            now = Instant(begun + second)
+        failure = Failure(
+            Blame.ACCOUNT, 429, "rate_limit_error", "no", bucket, Instant(begun + until) if until else None
+        )
+        for passed in (0, 100, 300, 500) if until is None else (0,):  # its pauses grow: it was refused again and again
+            now = Instant(begun + passed)
             found = pool.seat(AccountId(name))
             assert found is not None
             pool.learn(found.id, on_failure(failure, found, now), now)
