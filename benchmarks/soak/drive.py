@@ -34,6 +34,7 @@ LONGEST = 40.0
 """Seconds that any request may take, whatever happens."""
 
 SETTLE = 5.0
+WARM_SECONDS = 2.0
 GROWTH = 64 << 20
 """Bytes that a process may be larger at the end than when it was warm."""
 
@@ -58,7 +59,7 @@ class Soak:
 
     pace      seconds from one trouble to the next; troubles last about so long
     pause     seconds that a client thinks between two requests, in the mean
-    settled   what the proxy held when it was warm, once a process
+    warm      what the proxy's process held two seconds after it had begun; None: it has just begun
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Soak:
     names: dict[str, str] = field(default_factory=dict)
     warm: Use | None = None
     exit_code: int | None = None
+    _warm_at: float = 0.0
     _number: int = 0
     _sampled: int = 0
     _told: int = 0
@@ -92,6 +94,7 @@ class Soak:
         """All of it for so long. `tell` is given a sample every so often."""
         async with self._world() as box:
             await self.proxy.start()
+            self.another_process()
             self._begun = time.monotonic()
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
@@ -136,9 +139,10 @@ class Soak:
     async def _client(self, number: int, stop: asyncio.Event) -> None:
         rng = random.Random(f"{self.seed} {number}")
         while not stop.is_set():
-            await self.request(f"client-{number}", stream=rng.random() < 0.6)
+            record = await self.request(f"client-{number}", stream=rng.random() < 0.6)
+            thinks = rng.uniform(0, 2 * self.pause) + (0.3 if record.end is End.DROPPED else 0.0)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(rng.uniform(0, 2 * self.pause)):
+                async with asyncio.timeout(thinks):
                     await stop.wait()
 
     async def request(self, session: str, *, stream: bool) -> Record:
@@ -188,15 +192,27 @@ class Soak:
         finally:
             self.outages.append((begun, time.monotonic() + 0.5))
 
-    def forget_process(self) -> None:
-        """The proxy is another process from here on."""
-        self.warm = None
+    def another_process(self) -> None:
+        """The proxy is one that has just begun to serve."""
+        self.warm, self._warm_at = None, time.monotonic() + WARM_SECONDS
 
     async def edit(self, *words: str) -> None:
         """A command that changes the store; it has to work."""
         code, _, err = await self.proxy.command("accounts", *words)
         if code != 0:
             self.fault(f"accounts {' '.join(words)}: exit {code}: {err.strip()}")
+
+    async def half_an_edit(self, after: float, *words: str) -> None:
+        """A command that changes the store, killed after so many seconds."""
+        await self.proxy.command("accounts", *words, killed_after=after)
+
+    async def labels(self) -> dict[str, tuple[bool, str | None]] | None:
+        """What the store holds: label, whether enabled, what is wrong; None, and a fault, where it cannot be read."""
+        code, out, err = await self.proxy.command("accounts", "list", "--json")
+        if code != 0:
+            self.fault(f"the store cannot be read: exit {code}: {err.strip()}")
+            return None
+        return {each["label"]: (each["enabled"], each["error"]) for each in json.loads(out)["accounts"]}
 
     def name_of(self, account: Account) -> str:
         """What the store calls an account now."""
@@ -235,12 +251,11 @@ class Soak:
         return busy
 
     async def _watch(self, box: Sandbox, every: float, tell: Callable[[Sample], None]) -> None:
-        warm_at = time.monotonic() + 2.0
         while True:
             next_at = time.monotonic() + every
             while (left := next_at - time.monotonic()) > 0:
                 await asyncio.sleep(min(left, 0.5))
-                if self.warm is None and self.proxy.alive and time.monotonic() > warm_at:
+                if self.warm is None and self.proxy.alive and time.monotonic() > self._warm_at:
                     self.warm = self.proxy.use()
             tell(self._sample(box))
 
@@ -255,11 +270,8 @@ class Soak:
         return sample
 
     async def _check_store(self) -> None:
-        code, out, err = await self.proxy.command("accounts", "list", "--json")
-        if code != 0:
-            self.fault(f"the store cannot be read: exit {code}: {err.strip()}")
+        if (held := await self.labels()) is None:
             return
-        held = {each["label"]: (each["enabled"], each["error"]) for each in json.loads(out)["accounts"]}
         wanted = dict.fromkeys(self.names.values(), (True, None))
         if held != wanted:
             self.fault(f"the store holds {held}, and not {wanted}")

@@ -63,8 +63,11 @@ class Proxy:
                 assert self.alive, "\n".join(self.said)
                 await asyncio.sleep(0.03)
 
-    async def command(self, *words: str) -> tuple[int, str, str]:
-        """Another command of the program on the same home: exit code, stdout, stderr."""
+    async def command(self, *words: str, killed_after: float | None = None) -> tuple[int, str, str]:
+        """Another command of the program on the same home: exit code, stdout, stderr.
+
+        killed_after  seconds after which it is ended without a word
+        """
         process = await asyncio.create_subprocess_exec(
             *PROGRAM,
             *words,
@@ -73,7 +76,12 @@ class Proxy:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate()
+        talk = asyncio.get_running_loop().create_task(process.communicate())
+        if killed_after is not None:
+            await asyncio.wait({talk}, timeout=killed_after)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        out, err = await talk
         return process.returncode or 0, out.decode(), err.decode()
 
     def signal(self, number: int) -> None:

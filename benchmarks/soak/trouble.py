@@ -90,19 +90,26 @@ async def refusals_429(soak: Soak, rng: random.Random) -> None:
 
 async def hang_ups(soak: Soak, rng: random.Random) -> None:
     """A crowd of clients that leave: before the answer, in it, at its end; politely or not."""
-    for _ in range(3):
-        await asyncio.gather(
-            *(soak.hang_up(rng.random() * 0.2, reset=rng.random() < 0.5, stream=rng.random() < 0.7) for _ in range(40))
-        )
+    with each_well(soak.accounts):
+        for slow in (None, faults.hang(3.0), faults.stall("content_block_delta", 3.0)):
+            for account in soak.accounts[:2]:
+                if slow is not None:
+                    account.always(slow)
+            await asyncio.gather(
+                *(
+                    soak.hang_up(rng.random() * 0.2, reset=rng.random() < 0.5, stream=rng.random() < 0.7)
+                    for _ in range(40)
+                )
+            )
 
 
 async def kill(soak: Soak, rng: random.Random) -> None:
     """The proxy is ended without a word, and started again."""
     with soak.outage():
         await soak.proxy.kill()
-        soak.forget_process()
         await asyncio.sleep(rng.random() * 0.2)
         await soak.proxy.start()
+        soak.another_process()
 
 
 async def standstill(soak: Soak, rng: random.Random) -> None:
@@ -135,6 +142,16 @@ async def renamed(soak: Soak, rng: random.Random) -> None:
     soak.names[account.alias] = name
 
 
+async def edit_killed(soak: Soak, rng: random.Random) -> None:
+    """The command line is ended in the middle of an edit: the account has the old name or the new one."""
+    account = rng.choice(soak.accounts)
+    old, new = soak.name_of(account), f"{account.alias}-{rng.randrange(1000)}"
+    await soak.half_an_edit(rng.uniform(0.1, 1.0), "rename", old, new)
+    held = await soak.labels()
+    if held is not None:
+        soak.names[account.alias] = new if new in held else old
+
+
 async def few_descriptors(soak: Soak, rng: random.Random) -> None:
     """Hardly a descriptor is left to the proxy for a while."""
     use = soak.proxy.use()
@@ -158,6 +175,7 @@ TROUBLES: dict[str, Trouble] = {
     "standstill": standstill,
     "disable": disabled,
     "rename": renamed,
+    "killed edit": edit_killed,
     "few descriptors": few_descriptors,
     "full disk": full_disk,
 }
