@@ -58,6 +58,7 @@ class Soak:
     """One run.
 
     pace      seconds from one trouble to the next; troubles last about so long
+    least     how many troubles there are at least, however long that takes
     pause     seconds that a client thinks between two requests, in the mean
     warm      what the proxy's process held two seconds after it had begun; None: it has just begun
     """
@@ -66,6 +67,7 @@ class Soak:
     seed: int
     clients: int = 50
     pace: float = 5.0
+    least: int = 0
     pause: float = 0.2
     troubles: tuple[str, ...] = tuple(TROUBLES)
     records: list[Record] = field(default_factory=list)
@@ -178,9 +180,10 @@ class Soak:
             begun = time.monotonic()
             self.done.append(name)
             await TROUBLES[name](self, rng)
-            left = min(begun + self.pace, deadline) - time.monotonic()
+            enough = len(self.done) >= self.least
+            left = min(begun + self.pace, deadline if enough else begun + self.pace) - time.monotonic()
             await asyncio.sleep(max(left, 0.0))
-            if time.monotonic() + 0.05 >= deadline:
+            if enough and time.monotonic() + 0.05 >= deadline:
                 return
 
     @contextlib.contextmanager

@@ -33,22 +33,16 @@ async def run(folder: Path, seconds: float, **how: object) -> Soak:
     await soak.run(seconds)
     told = soak.summary()
     assert soak.found == [], f"NEMESIS_SEED={SEED} {json.dumps(told, indent=1)}"
-    assert told["ends"].get("complete", 0) > len(soak.records) / 4, told
+    assert told["ends"].get("complete", 0) > 20, told
     return soak
 
 
 @linux_only
 async def test_a_few_seconds_of_everything(tmp_path: Path) -> None:
     """N1."""
-    soak = await run(
-        tmp_path,
-        4.0,
-        clients=12,
-        pace=0.8,
-        pause=0.05,
-        troubles=("upstream faults", "429s", "hang-ups", "kill", "standstill"),
-    )
-    assert len(soak.done) >= 4 and len(soak.records) > 100
+    some = ("upstream faults", "429s", "hang-ups", "kill", "standstill")
+    soak = await run(tmp_path, 0.0, clients=12, pace=0.7, pause=0.05, troubles=some, least=len(some))
+    assert set(soak.done) == set(some)
 
 
 @linux_only
@@ -56,7 +50,7 @@ async def test_a_few_seconds_of_everything(tmp_path: Path) -> None:
 @pytest.mark.timeout(180)
 async def test_every_trouble_once(tmp_path: Path) -> None:
     """N1."""
-    soak = await run(tmp_path, 3.0 * len(TROUBLES), clients=30, pace=3.0)
+    soak = await run(tmp_path, 0.0, clients=30, pace=3.0, least=len(TROUBLES))
     assert set(soak.done) == set(TROUBLES)
 
 
