@@ -21,6 +21,7 @@ from mcp_proxy.server.serving import Server
 from mcp_proxy.settings import Settings, load
 from tests.faults.secrets import MARK
 from tests.faults.upstream import Upstream as Scripted
+from tests.faults.watch import WatchedClient
 
 KEY = f"{MARK}-proxy-key-of-the-tests"
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "claude-code"
@@ -94,7 +95,7 @@ async def serving_accounts(
     at = settings(home, toml, **(environ or {}))
     ids = store(at, accounts)
     async with serving(at, grace) as (url, gateway, server):
-        async with httpx.AsyncClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
+        async with WatchedClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
             yield Proxy(url, gateway, server, client, ids)
     assert [seat.id for seat in gateway.pool.seats if seat.in_flight] == [], "an account is still counted as in use"
 

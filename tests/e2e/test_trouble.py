@@ -162,7 +162,8 @@ async def test_secrets_that_an_upstream_quotes_back_are_not_passed_on(tmp_path: 
         b = box.account("anthropic", alias="b", key="sk-fake-another")
         async with running(tmp_path / "b", box, ("anthropic", b)) as proxy:
             b.script(faults.error_event("content_block_stop", kind="rate_limit_error", message=f"not {b.key} again"))
-            await proxy.ask(stream=True)
+            streamed = await proxy.ask(stream=True)
+            assert b"not ... again" in streamed.content and b.key not in streamed.text
             told = await proxy.client.get("/account-limits")
             assert "again" in told.text and b.key not in told.text
             assert all(a.key not in answer.text + str(answer.headers) for answer in shown)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from mcp_proxy.sandbox import Account
@@ -14,7 +15,19 @@ from mcp_proxy.sandbox.service import Service
 from tests.faults.secrets import MARK, found_in_folder, found_in_text
 
 _read: list[tuple[str, str | bytes]] = []
-"""What the running test has taken from its captured output and from programs that it ran."""
+"""What the running test has taken: from its captured output, from programs that it ran, from the proxy."""
+
+
+class WatchedClient(httpx.AsyncClient):
+    """A client whose answers, where they are not streamed, are searched too."""
+
+    async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
+        answer = await super().send(request, **how)
+        if not how.get("stream"):
+            _read.append(
+                (f"the answer to {request.url.path}", f"{answer.headers.multi_items()} ".encode() + answer.content)
+            )
+        return answer
 
 
 def _watched(method: Callable[..., Any], *names: str) -> Callable[..., Any]:
