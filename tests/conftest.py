@@ -1,4 +1,5 @@
-"""What every test shares: quiet logs, programs that are compiled once, and gauges that find what was left open."""
+"""What every test shares: quiet logs, programs that are compiled once, gauges that find what was left open, and a
+search for secrets in what was written."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pytest
 import structlog
 
 from tests.faults.gauges import Level, settled, tasks_ended
+from tests.faults.watch import pytest_runtest_makereport as pytest_runtest_makereport
 
 # The tests start the program some hundred times; where bytecode is not to be written, each would compile it anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

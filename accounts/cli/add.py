@@ -112,10 +112,10 @@ def sign_in(
     same = same_account(wanted, credential, known)
     if check:
         have_checked(ports, terminal, recipe, described(wanted, same, known, extra), credential)
-    account = store(vault, wanted, credential, extra)
-    if wanted.label is None and same is None:
+    account, replaced = store(vault, wanted, credential, extra)
+    if wanted.label is None and not replaced:
         terminal.show(f"Called it {account.label!r}; another name: proxy accounts rename {account.name} NEW")
-    verb = "Stored" if same is None else "Replaced the credential of"
+    verb = "Replaced the credential of" if replaced else "Stored"
     terminal.show(f"{verb} {account.name} (id {account.id}).")
     if not account.enabled:
         terminal.show(f"It is disabled: proxy accounts enable {account.name}")
@@ -194,14 +194,17 @@ def described(wanted: Wanted, same: Entry | None, stored: Sequence[Entry], extra
     )
 
 
-def store(vault: Vault, wanted: Wanted, credential: Credential, extra: Sequence[Account]) -> Account:
-    """Store the account, decided anew on what is stored at that moment. Raises VaultError."""
-    stored: list[Account] = []
+def store(vault: Vault, wanted: Wanted, credential: Credential, extra: Sequence[Account]) -> tuple[Account, bool]:
+    """Store the account, decided anew on what is stored at that moment: it, and whether it was there already.
+
+    Raises VaultError.
+    """
+    stored: list[tuple[Account, bool]] = []
 
     def placed(known: tuple[Entry, ...]) -> tuple[Entry, ...]:
         same = same_account(wanted, credential, known)
         entry = Entry(described(wanted, same, known, extra), credential)
-        stored.append(entry.account)
+        stored.append((entry.account, same is not None))
         if same is None:
             return (*known, entry)
         return tuple(entry if one is same else one for one in known)

@@ -171,7 +171,8 @@ class Exchange:
         begun = loop.time()
         try:
             while (seconds := retry_at - around.clock.now()) > 0:
-                if await self._drained(min(seconds, LOOK_AGAIN_SECONDS)):
+                # the wall clock says when it opens, the loop's how long was waited: the first may be set meanwhile
+                if self._left() <= 0 or await self._drained(min(seconds, LOOK_AGAIN_SECONDS, self._left())):
                     return False
                 decision = decided(frozenset())
                 if decision.candidates:
@@ -320,7 +321,7 @@ class Exchange:
         assert self.answer is not None  # noqa: S101 - asked for only after `open` gave an answer
         try:
             async for frames in relay(self.answer):
-                yield frames
+                yield frames if self.answer.listener.error is None else self._without_key(frames)
             self.outcome = "error_event" if self.answer.listener.error is not None else "ok"
         except CutShort:
             self.outcome = "cut"
@@ -328,6 +329,12 @@ class Exchange:
             raise
         if (error := self.answer.listener.error) is not None:
             self._learn_from_event(self.answer, error)
+
+    def _without_key(self, frames: bytes) -> bytes:
+        """Frames with an `error` event among them, without the account's key, which an upstream may quote in one."""
+        seat = self.account
+        token = self.around.tokens.token(seat.id) if seat is not None else None
+        return frames.replace(token.value.reveal().encode(), b"...") if token is not None else frames
 
     def _learn(self, lesson: Lesson) -> None:
         self.around.pool.learn(self.attempts[-1].candidate.account, lesson, self.around.clock.now())

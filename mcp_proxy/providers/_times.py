@@ -27,7 +27,8 @@ _YEARLESS_TIME = re.compile(r"reset at (\d{2})-(\d{2}) (\d{2}):(\d{2}):(\d{2}) U
 def retry_after(headers: Headers, now: Instant) -> Instant | None:
     """What `retry-after-ms` or `retry-after` says (RFC 9110, 10.2.3; decimals too); None where neither says sense.
 
-    Never earlier than `now`; over eight days counts as eight days.
+    Never earlier than `now`; over eight days counts as eight days. A date is read against the `date` beside it, where
+    there is one: the upstream's clock may be hours off, the time between the two is not.
     """
     milliseconds = _seconds(header(headers, "retry-after-ms"))
     if milliseconds:
@@ -36,8 +37,10 @@ def retry_after(headers: Headers, now: Instant) -> Instant | None:
     seconds = _seconds(said)
     if seconds is not None:
         return _within(now + seconds, now)
-    moment = http_date(said or "")
-    return _within(moment, now) if moment is not None else None
+    moment, sent = http_date(said or ""), http_date(header(headers, "date") or "")
+    if moment is None:
+        return None
+    return _within(moment if sent is None else now + (moment - sent), now)
 
 
 def _seconds(said: str | None) -> float | None:
@@ -129,6 +132,9 @@ def _at(now: Instant, zone: tzinfo) -> datetime:
 
 def _instant(year: int, month: int, day: int, hour: int, minute: int, second: int, zone: tzinfo) -> Instant | None:
     try:
-        return Instant(datetime(year, month, day, hour, minute, second, tzinfo=zone).timestamp())
+        # 60 is a leap second, which no calendar of computers has
+        return Instant(
+            datetime(year, month, day, hour, minute, 59 if second == 60 else second, tzinfo=zone).timestamp()
+        )
     except (ValueError, OverflowError):
         return None

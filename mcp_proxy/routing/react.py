@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
@@ -95,5 +95,11 @@ def on_answer(facts: Facts, seat: Seat, offer: Offer, asked_at: Instant, now: In
 
 
 def on_quotas(account: AccountId, quotas: Iterable[Quota]) -> tuple[Change, ...]:
-    """What a reading of an account's quotas teaches."""
-    return tuple(QuotaRead(account, quota) for quota in quotas)
+    """What a reading of an account's quotas teaches. A reset that no window can have is none."""
+    return tuple(QuotaRead(account, _believed(quota)) for quota in quotas)
+
+
+def _believed(quota: Quota) -> Quota:
+    if quota.resets is None or quota.resets <= quota.read_at + LONGEST_LIMIT_SECONDS:
+        return quota
+    return replace(quota, resets=None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -13,6 +15,7 @@ from rodi import Container
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.auth import Cors, Denial, Door, Visitor
 from mcp_proxy.server.errors import encoded, error_response, request_id, visit_of
+from mcp_proxy.server.knocks import Knocks
 from mcp_proxy.server.messages import add_message_routes
 from mcp_proxy.server.models import add_model_routes
 from mcp_proxy.server.ops import KEYED, add_ops_routes
@@ -41,16 +44,17 @@ def build_app(gateway: Gateway, door: Door, read_seconds: float, local_now: Call
     router.fallback = _nothing_here
     # both given: the defaults are shared by every application of the process
     app = Application(router=router, services=Container())
-    app.middlewares.append(_at_the_door(door))
+    app.middlewares.append(_at_the_door(door, Knocks()))
     app.exceptions_handlers[Exception] = _unexpected
     return app
 
 
-def _at_the_door(door: Door) -> Callable[[Request, Handler], Awaitable[Response]]:
+def _at_the_door(door: Door, knocks: Knocks) -> Callable[[Request, Handler], Awaitable[Response]]:
     async def admit(request: Request, handler: Handler) -> Response:
         scope = visit_of(request)
         visitor = door.admit(request.method, scope["path"], scope["headers"])
         if isinstance(visitor, Denial):
+            visitor = _slowed(visitor, knocks, scope.get("client")) if visitor.guess else visitor
             response = error_response(request, visitor.status, visitor.message, visitor.headers)
         else:
             scope[KEYED] = visitor.keyed
@@ -61,6 +65,18 @@ def _at_the_door(door: Door) -> Callable[[Request, Handler], Awaitable[Response]
         return response
 
     return admit
+
+
+def _slowed(denial: Denial, knocks: Knocks, client: tuple[str, int] | None) -> Denial:
+    """A wrong key's denial; one too many of a peer has to come back later, and on a new connection."""
+    peer = client[0] if client else ""
+    too_many = knocks.wrong_key(peer, asyncio.get_running_loop().time())
+    if too_many is None:
+        return denial
+    if too_many.first:
+        log.warning("too many wrong keys, slowed", peer=peer, seconds=too_many.retry_after)
+    more = (("retry-after", str(too_many.retry_after)), ("connection", "close"))
+    return replace(denial, status=429, message="too many invalid API keys", headers=(*denial.headers, *more))
 
 
 def _cors_headers(cors: Cors, visitor: Visitor | Denial) -> list[tuple[str, str]]:

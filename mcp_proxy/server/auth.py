@@ -40,12 +40,17 @@ class Cors:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Why a request goes no further. origin: the allowed origin of a page, which may read so much."""
+    """Why a request goes no further.
+
+    origin  the allowed origin of a page, which may read so much
+    guess   it brought a key, and a wrong one
+    """
 
     status: int
     message: str
     headers: tuple[tuple[str, str], ...] = ()
     origin: str | None = None
+    guess: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Door:
             return Visitor(keyed=False, origin=allowed)
         if not given:
             return Denial(401, "no API key: send it as x-api-key or as Authorization: Bearer", RETRY_NEVER, allowed)
-        return Denial(401, "invalid API key", RETRY_NEVER, allowed)
+        return Denial(401, "invalid API key", RETRY_NEVER, allowed, guess=True)
 
     def _is_key(self, given: list[bytes]) -> bool:
         # a list, not a generator: every value is looked at, whichever is right

@@ -38,8 +38,8 @@ NAMES = frozenset(
 """The names people may write (contract, "Providers")."""
 
 NOW = Instant(1_788_177_600.0)
-KEY = "fake-upstream-key"
-CLIENTS_OWN = "fake-client-secret"
+KEY = "sk-fake-upstream-key"
+CLIENTS_OWN = "sk-fake-client-secret"
 PRIVATE = ("x-api-key", "authorization", "x-proxy-api-key", "cookie", "x-forwarded-for", "host", "connection", "te")
 
 GARBAGE: tuple[Any, ...] = (

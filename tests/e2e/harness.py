@@ -19,9 +19,11 @@ from mcp_proxy.sandbox import Account as Upstream
 from mcp_proxy.sandbox import Sandbox
 from mcp_proxy.server.serving import Server
 from mcp_proxy.settings import Settings, load
+from tests.faults.secrets import MARK
 from tests.faults.upstream import Upstream as Scripted
+from tests.faults.watch import WatchedClient
 
-KEY = "proxy-key-of-the-tests"
+KEY = f"{MARK}-proxy-key-of-the-tests"
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "claude-code"
 
 
@@ -93,7 +95,7 @@ async def serving_accounts(
     at = settings(home, toml, **(environ or {}))
     ids = store(at, accounts)
     async with serving(at, grace) as (url, gateway, server):
-        async with httpx.AsyncClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
+        async with WatchedClient(base_url=url, headers={"x-api-key": KEY}, timeout=30, trust_env=False) as client:
             yield Proxy(url, gateway, server, client, ids)
     assert [seat.id for seat in gateway.pool.seats if seat.in_flight] == [], "an account is still counted as in use"
 
@@ -132,7 +134,7 @@ async def in_front_of(
 ) -> AsyncIterator[Proxy]:
     """The proxy in front of scripted upstreams: accounts `a0`, `a1` …, asked in that order."""
     accounts = [
-        (provider, f"key-of-a{n}", {"label": f"a{n}", "base_url": each.url(""), "tier": n + 1})
+        (provider, f"key-of-a{n}-{MARK}", {"label": f"a{n}", "base_url": each.url(""), "tier": n + 1})
         for n, each in enumerate(upstreams)
     ]
     async with serving_accounts(home, accounts, toml, grace, environ) as proxy:

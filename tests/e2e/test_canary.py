@@ -13,12 +13,12 @@ from mcp_proxy.sandbox import Place, Sandbox, faults, refusals
 from tests.e2e.harness import KEY, message
 from tests.e2e.test_process import proxy, served
 
-UPSTREAM = "sk-ant-canary-upstream-0000-1111-2222"
-OTHER = "sk-ant-canary-config-3333-4444-5555"
-PASSPHRASE = "canary passphrase of the store"
-EXPORT = "canary passphrase of the export"
-STORE_KEY = base64.b64encode(b"canary key of the account store!").decode()
-CALLERS = "sk-ant-oat-canary-of-the-caller"
+UPSTREAM = "sk-fake-ant-canary-upstream-0000-1111-2222"
+OTHER = "sk-fake-ant-canary-config-3333-4444-5555"
+PASSPHRASE = "sk-fake canary passphrase of the store"
+EXPORT = "sk-fake canary passphrase of the export"
+STORE_KEY = base64.b64encode(b"sk-fake key of the account store").decode()
+CALLERS = "sk-fake-ant-oat-canary-of-the-caller"
 CANARIES = (UPSTREAM, OTHER, PASSPHRASE, EXPORT, STORE_KEY, CALLERS, KEY)
 
 

@@ -154,15 +154,16 @@ async def test_nobody_left_tells_the_truth(tmp_path: Path) -> None:
 
 async def test_secrets_that_an_upstream_quotes_back_are_not_passed_on(tmp_path: Path) -> None:
     async with Sandbox(["anthropic"]) as box:
-        a = box.account("anthropic", alias="a", key="canary-of-the-upstream-key")
+        a = box.account("anthropic", alias="a", key="sk-fake-of-the-upstream-key")
         async with running(tmp_path, box, ("anthropic", a)) as proxy:
             a.script(refusals.bad_request(f"do not use {a.key} so"), refusals.unauthorized(f"bad key {a.key}"))
             shown = [await proxy.ask(), await proxy.ask(), await proxy.client.get("/health")]
             assert [answer.status_code for answer in shown] == [400, 503, 503]
-        b = box.account("anthropic", alias="b", key="another-canary")
+        b = box.account("anthropic", alias="b", key="sk-fake-another")
         async with running(tmp_path / "b", box, ("anthropic", b)) as proxy:
             b.script(faults.error_event("content_block_stop", kind="rate_limit_error", message=f"not {b.key} again"))
-            await proxy.ask(stream=True)
+            streamed = await proxy.ask(stream=True)
+            assert b"not ... again" in streamed.content and b.key not in streamed.text
             told = await proxy.client.get("/account-limits")
             assert "again" in told.text and b.key not in told.text
             assert all(a.key not in answer.text + str(answer.headers) for answer in shown)

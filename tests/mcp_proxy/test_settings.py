@@ -19,7 +19,7 @@ from mcp_proxy.settings import (
     parse_env_file,
 )
 
-FAKE = "fake-secret-not-real"
+FAKE = "sk-fake-secret-not-real"
 
 Load = Callable[..., Settings]
 
@@ -302,8 +302,8 @@ def test_every_secret_may_come_as_a_file_but_not_twice(read: Load, tmp_path: Pat
 
 
 def test_a_variable_in_the_config_file_may_come_as_a_file_where_a_secret_stands(read: Load, tmp_path: Path) -> None:
-    (tmp_path / "zai").write_text(FAKE)
-    found = read(config=SAMPLE, ZAI_API_KEY_FILE=str(tmp_path / "zai"))
+    (tmp_path / "zai.key").write_text(FAKE)
+    found = read(config=SAMPLE, ZAI_API_KEY_FILE=str(tmp_path / "zai.key"))
     assert found.provider("zai").api_key == Secret(FAKE)
 
 

@@ -48,7 +48,7 @@ COMMANDS = [
     ("import", "OUT", "--passphrase-stdin"),
     ("import", "STORE"),
     (CANARY,),
-    (f"--{CANARY}=x", "list"),
+    (f"--no-such={CANARY}", "list"),
 ]
 
 
@@ -69,9 +69,8 @@ def test_no_command_ever_writes_a_secret(
         passphrase = any(word in ("export", "import") for word in words)
         done = shell(*given, stdin=f"{WORDS if passphrase else CANARY}\n")
         codes.add(done.code)
-        written = done.all.replace(f"--{CANARY}", "") if words[0].startswith("--") else done.all
-        assert CANARY not in written, words
-        assert WORDS not in written, words
+        assert CANARY not in done.all, words
+        assert WORDS not in done.all, words
     assert len(codes) >= 2, "the commands were really run"
     assert CANARY not in caplog.text
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):

@@ -64,7 +64,7 @@ def test_what_was_put_is_there_until_it_is_dropped() -> None:
 def test_a_backend_that_swallows_what_it_is_given_is_found_out() -> None:
     keyring.set_keyring(null.Keyring())
     with pytest.raises(KeychainUnavailable, match="does not keep"):
-        SystemKeychain().put("one", "fake-canary")
+        SystemKeychain().put("one", "sk-fake-canary")
 
 
 def test_no_backend_is_said_in_a_line() -> None:

@@ -20,8 +20,8 @@ OTHER = seal.encoded_key(seal.Key(b"o" * 32))
 @pytest.mark.parametrize(
     ("given", "source"),
     [
-        ({"key": TEXT, "passphrase": "words"}, KeySource.ENV),
-        ({"passphrase": "words"}, KeySource.PASSPHRASE),
+        ({"key": TEXT, "passphrase": "sk-fake words"}, KeySource.ENV),
+        ({"passphrase": "sk-fake words"}, KeySource.PASSPHRASE),
         ({}, KeySource.FILE),
     ],
 )
@@ -38,7 +38,7 @@ def test_a_new_store_takes_the_first_source_that_is_there(
 
 def test_an_existing_store_asks_the_source_it_names_whatever_else_is_set(tmp_path: Path) -> None:
     filled(vault_in(tmp_path), [entry()])
-    assert vault_in(tmp_path, key=OTHER, passphrase="words").entries() == (entry(),)
+    assert vault_in(tmp_path, key=OTHER, passphrase="sk-fake words").entries() == (entry(),)
     assert vault_in(tmp_path, key="not a key").entries() == (entry(),)
 
 
@@ -116,8 +116,8 @@ def test_a_key_that_moved_from_the_file_to_the_environment_is_still_found(tmp_pa
         ({"key": TEXT}, {}, "MCP_PROXY_VAULT_KEY, which is not set"),
         ({"key": TEXT}, {"key": OTHER}, "another key"),
         ({"key": TEXT}, {"key": "rubbish"}, "openssl rand -base64 32"),
-        ({"passphrase": "words"}, {}, "set MCP_PROXY_VAULT_PASSPHRASE"),
-        ({"passphrase": "words"}, {"passphrase": "other words"}, "not the one"),
+        ({"passphrase": "sk-fake words"}, {}, "set MCP_PROXY_VAULT_PASSPHRASE"),
+        ({"passphrase": "sk-fake words"}, {"passphrase": "other words"}, "not the one"),
     ],
 )
 def test_a_wrong_or_missing_key_says_what_to_set_and_not_what_it_was(
@@ -127,7 +127,7 @@ def test_a_wrong_or_missing_key_says_what_to_set_and_not_what_it_was(
     with pytest.raises(WrongKey, match=says) as caught:
         vault_in(tmp_path, **opened_with).entries()
     for secret in (*made_with.values(), *opened_with.values()):
-        if secret != "words":
+        if secret != "sk-fake words":
             assert secret not in str(caught.value)
 
 
@@ -152,5 +152,5 @@ def test_a_keychain_that_fails_is_a_missing_key(tmp_path: Path) -> None:
 
 
 def test_the_sources_print_no_secret(tmp_path: Path) -> None:
-    assert TEXT not in repr(sources(tmp_path, key=TEXT, passphrase="correct horse"))
-    assert "horse" not in repr(sources(tmp_path, key=TEXT, passphrase="correct horse"))
+    assert TEXT not in repr(sources(tmp_path, key=TEXT, passphrase="sk-fake correct horse"))
+    assert "horse" not in repr(sources(tmp_path, key=TEXT, passphrase="sk-fake correct horse"))

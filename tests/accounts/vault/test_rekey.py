@@ -34,7 +34,7 @@ PAIRS = [(old, new) for old in KeySource for new in KeySource if old is not new 
 
 
 def all_sources(home: Path, keychain: MemoryKeychain) -> KeySources:
-    return sources(home, key=TEXT, passphrase="correct horse", keychain=keychain)
+    return sources(home, key=TEXT, passphrase="sk-fake correct horse", keychain=keychain)
 
 
 def sealed_by(source: KeySource, home: Path, keychain: MemoryKeychain) -> Vault:
@@ -65,7 +65,7 @@ def test_the_store_and_its_backup_open_with_the_new_key_alone(tmp_path: Path, ol
     assert seal.read_header(vault.path.read_bytes()).key_id != key_before
     only = {
         KeySource.ENV: {"key": TEXT},
-        KeySource.PASSPHRASE: {"passphrase": "correct horse"},
+        KeySource.PASSPHRASE: {"passphrase": "sk-fake correct horse"},
     }.get(new, {})
     given = sources(tmp_path / "home", keychain=keychain, **only)
     assert vault_in(tmp_path / "home", sources=given).entries() == STORED
@@ -116,11 +116,11 @@ def test_the_key_file_holds_one_key_after_a_change_and_another_than_before(tmp_p
 
 
 def test_a_new_passphrase_replaces_the_old_one(tmp_path: Path) -> None:
-    vault = filled(vault_in(tmp_path, passphrase="old words"), STORED)
-    vault.rekey(KeySource.PASSPHRASE, Secret("new words"))
-    assert vault_in(tmp_path, passphrase="new words").entries() == STORED
+    vault = filled(vault_in(tmp_path, passphrase="sk-fake old words"), STORED)
+    vault.rekey(KeySource.PASSPHRASE, Secret("sk-fake new words"))
+    assert vault_in(tmp_path, passphrase="sk-fake new words").entries() == STORED
     with pytest.raises(WrongKey):
-        vault_in(tmp_path, passphrase="old words").entries()
+        vault_in(tmp_path, passphrase="sk-fake old words").entries()
 
 
 def test_a_server_that_has_it_open_reads_on_after_a_change_of_key(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class TestTheSealedStoreWithAKeyFile(VaultContract):
 
 class TestTheSealedStoreWithAPassphrase(VaultContract):
     def open(self, home: Path) -> Vault:
-        return vault_in(home, passphrase="correct horse")
+        return vault_in(home, passphrase="sk-fake correct horse")
 
 
 def test_no_credential_or_label_is_readable_in_any_file(tmp_path: Path) -> None:

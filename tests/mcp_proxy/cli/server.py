@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-KEY = "fake-proxy-key"
+KEY = "sk-fake-proxy-key"
 
 
 class Canned:

@@ -74,9 +74,9 @@ def test_nobody_there_ends_with_6(proxy: Proxy, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["status", "limits", "models"])
 def test_a_refused_key_ends_with_4(proxy: Proxy, server: Canned, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setenv("PROXY_API_KEY", "fake-other-key")
+    monkeypatch.setenv("PROXY_API_KEY", "sk-fake-other-key")
     ended = proxy(command)
-    assert ended.code == 4 and "PROXY_API_KEY" in ended.err and "fake-other-key" not in ended.err
+    assert ended.code == 4 and "PROXY_API_KEY" in ended.err and "sk-fake-other-key" not in ended.err
 
 
 def test_a_missing_key_is_said_to_be_missing(proxy: Proxy, server: Canned, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="file modes")
 @pytest.fixture(autouse=True)
 def well(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A key is set and the port is free."""
-    monkeypatch.setenv("PROXY_API_KEY", "fake-proxy-key")
+    monkeypatch.setenv("PROXY_API_KEY", "sk-fake-proxy-key")
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PORT", str(trial.getsockname()[1]))
@@ -34,7 +34,7 @@ def test_on_a_new_machine_all_is_well_and_nothing_is_made(proxy: Proxy, home: Pa
     ended = proxy("doctor")
     assert (ended.code, ended.err) == (0, "") and "WRONG" not in ended.out
     assert "from the key file" in line(ended.out, "store key")
-    assert "PORT (environment)" in line(ended.out, "set") and "fake-proxy-key" not in ended.out
+    assert "PORT (environment)" in line(ended.out, "set") and "sk-fake-proxy-key" not in ended.out
     assert list(home.iterdir()) == []
 
 
@@ -74,7 +74,7 @@ def test_a_wrong_key_ends_with_8(proxy: Proxy, home: Path, monkeypatch: pytest.M
     from accounts.vault.vault import Vault
 
     vault = Vault(home / "accounts.json", KeySources(Secret("A" * 43 + "="), None, home / "vault.key"))
-    vault.add(Account(AccountId("a1"), "zai", "work"), ApiKey(Secret("fake-key")))
+    vault.add(Account(AccountId("a1"), "zai", "work"), ApiKey(Secret("sk-fake-key")))
     monkeypatch.setenv("MCP_PROXY_VAULT_KEY", "A" * 43 + "=")
     good = proxy("doctor")
     assert good.code == 0 and "1 account" in line(good.out, "account store")

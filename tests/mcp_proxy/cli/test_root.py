@@ -98,12 +98,12 @@ def test_a_usage_error_is_a_line_or_two_on_stderr_and_ends_with_2(proxy: Proxy, 
 
 def test_a_key_pasted_in_the_wrong_place_is_not_repeated(proxy: Proxy) -> None:
     for words in (
-        ["serve", "fake-key-0123456789"],
-        ["serve", "--api-key=fake-key-0123456789"],
-        ["fake-key-0123456789"],
+        ["serve", "sk-fake-key-0123456789"],
+        ["serve", "--api-key=sk-fake-key-0123456789"],
+        ["sk-fake-key-0123456789"],
     ):
         ended = proxy(*words)
-        assert ended.code == Exit.USAGE and "fake-key-0123456789" not in ended.err
+        assert ended.code == Exit.USAGE and "sk-fake-key-0123456789" not in ended.err
 
 
 class Strange(Exception):

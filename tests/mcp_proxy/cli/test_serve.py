@@ -23,7 +23,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
             return 0
 
     monkeypatch.setitem(sys.modules, "mcp_proxy.cli.compose", Compose("compose"))
-    monkeypatch.setenv("PROXY_API_KEY", "fake-proxy-key")
+    monkeypatch.setenv("PROXY_API_KEY", "sk-fake-proxy-key")
     return found
 
 

@@ -10,7 +10,7 @@ from mcp_proxy.dialects.native import messages_url, native_request, passing_head
 from tests.mcp_proxy.dialects.fixtures import ask, body, headers
 
 MAIN = ask(body("main_turn"), headers("main_turn"), beta=True)
-ACCESS = Access("https://up.example/api", "x-api-key", Token(Secret("fake-key")))
+ACCESS = Access("https://up.example/api", "x-api-key", Token(Secret("sk-fake-key")))
 
 
 def test_anthropic_gets_what_is_anthropics() -> None:
@@ -75,13 +75,13 @@ def test_a_request_to_anthropic_is_the_clients_own() -> None:
     request = native_request(to_anthropic=True)(MAIN, ModelId(MAIN.model), ACCESS)
     assert request.url == "https://up.example/api/v1/messages?beta=true"
     assert request.body is MAIN.body
-    assert ("x-api-key", "fake-key") in request.headers
+    assert ("x-api-key", "sk-fake-key") in request.headers
 
 
 def test_a_request_elsewhere_names_its_model_and_carries_its_key() -> None:
-    access = Access("https://up.example/api", "bearer", Token(Secret("fake-key")))
+    access = Access("https://up.example/api", "bearer", Token(Secret("sk-fake-key")))
     request = native_request(to_anthropic=False)(MAIN, ModelId("glm-5.2"), access)
     assert b'"safeguards"' not in request.body and b'"model":"glm-5.2"' in request.body
     assert [pair for pair in request.headers if pair[0] in ("x-api-key", "authorization")] == [
-        ("authorization", "Bearer fake-key")
+        ("authorization", "Bearer sk-fake-key")
     ]

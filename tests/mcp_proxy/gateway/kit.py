@@ -64,7 +64,7 @@ class FakeLedger:
 
 
 def entry(name: str, provider: str = "sayso", **fields: object) -> tuple[Account, Credential]:
-    return Account(AccountId(name), provider, name, **fields), ApiKey(Secret(f"key-of-{name}"))  # type: ignore[arg-type]
+    return Account(AccountId(name), provider, name, **fields), ApiKey(Secret(f"sk-fake-key-of-{name}"))  # type: ignore[arg-type]
 
 
 async def _verify(transport: Transport, access: Access, now: Instant) -> Verdict:

@@ -41,7 +41,7 @@ async def test_accounts_become_seats_and_credentials_tokens() -> None:
     await made.roster.load()
     assert made.names == ["a", "b", "config"]
     token = made.tokens.token(A)
-    assert token is not None and token.value.reveal() == "key-of-a"
+    assert token is not None and token.value.reveal() == "sk-fake-key-of-a"
     assert made.used == [["a", "b", "config"]]
     assert made.roster.open
 

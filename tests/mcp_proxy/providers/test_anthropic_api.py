@@ -13,7 +13,7 @@ from tests.fakes import answering
 from tests.mcp_proxy.dialects.fixtures import FOLDER
 
 NOW = Instant(1_788_177_600.0)
-ACCESS = Access("https://api.anthropic.com", "x-api-key", Token(Secret("fake-key")))
+ACCESS = Access("https://api.anthropic.com", "x-api-key", Token(Secret("sk-fake-key")))
 
 
 @pytest.mark.parametrize(

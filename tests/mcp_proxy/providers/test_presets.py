@@ -24,7 +24,7 @@ def named(name: str) -> Provider:
 
 
 def access(provider: Provider) -> Access:
-    return Access(provider.base_url or "https://own.example", provider.auth, Token(Secret("fake-key")))
+    return Access(provider.base_url or "https://own.example", provider.auth, Token(Secret("sk-fake-key")))
 
 
 async def read_quotas(name: str, transport: FakeTransport) -> tuple[Quota, ...] | Failure:

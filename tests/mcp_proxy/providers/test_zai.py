@@ -17,7 +17,7 @@ from tests.fakes import answering
 WIRE = Path(__file__).parents[2] / "wire" / "zai"
 MONITOR = json.loads((WIRE / "quota_limit.json").read_text())
 NOW = Instant(1_788_170_000.0)
-ACCESS = Access("https://api.z.ai/api/anthropic", "bearer", Token(Secret("fake-key")))
+ACCESS = Access("https://api.z.ai/api/anthropic", "bearer", Token(Secret("sk-fake-key")))
 
 
 def rows(*limits: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ async def test_the_monitor_tells_two_windows() -> None:
     )
     (request,) = transport.asked
     assert request.url == "https://api.z.ai/api/monitor/usage/quota/limit"
-    assert ("authorization", "Bearer fake-key") in request.headers
+    assert ("authorization", "Bearer sk-fake-key") in request.headers
 
 
 async def test_the_monitors_address_can_be_set() -> None:
@@ -40,7 +40,7 @@ async def test_the_monitors_address_can_be_set() -> None:
     set_elsewhere = Access(ACCESS.base_url, "x-api-key", ACCESS.token, {"quota_url": "https://gate.example/q"})
     await quotas(transport, set_elsewhere, NOW)
     assert transport.asked[0].url == "https://gate.example/q"
-    assert ("authorization", "Bearer fake-key") in transport.asked[0].headers
+    assert ("authorization", "Bearer sk-fake-key") in transport.asked[0].headers
 
 
 async def test_the_newer_form_and_a_window_not_begun() -> None:

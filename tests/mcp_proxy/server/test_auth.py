@@ -10,7 +10,7 @@ import pytest
 from mcp_proxy.server import auth
 from mcp_proxy.server.auth import Cors, Denial, Door, Visitor, host_name
 
-KEY = b"the-key-of-the-tests"
+KEY = b"sk-fake-key-of-the-tests"
 DOOR = Door(KEY, frozenset({"proxy.lan"}))
 OPEN_CORS = Cors(("https://app.test",), "GET, POST", "x-api-key", 600)
 CORS = Door(KEY, cors=OPEN_CORS)
@@ -43,7 +43,7 @@ KEYS: list[tuple[str, list[tuple[str, bytes]], bool]] = [
     ("empty", [("x-api-key", b"")], False),
     ("empty bearer", [("authorization", b"Bearer ")], False),
     ("bearer alone", [("authorization", b"Bearer")], False),
-    ("wrong", [("x-api-key", b"the-key-of-the-testz")], False),
+    ("wrong", [("x-api-key", b"sk-fake-key-of-the-testz")], False),
     ("a prefix", [("x-api-key", KEY[:-1])], False),
     ("longer", [("x-api-key", KEY + b"1")], False),
     ("another case", [("x-api-key", KEY.upper())], False),
