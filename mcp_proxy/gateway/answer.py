@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from mcp_proxy.core.failure import Blame, Failure, Refusal, error_type
-from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, read_all
+from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, header, read_all
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Offer, Provider
 from mcp_proxy.core.time import Instant
@@ -63,6 +63,8 @@ async def read_answer(
     try:
         if response.status != 200:
             answer = await _refused(response, provider, offer, now)
+        elif coding := _coded(response):
+            answer = network_failure(NetworkTrouble(Trouble.BAD_ANSWER, sent=True), coding)
         elif ask.stream:
             answer = await _first_content(response, ask, provider, offer, now)
         else:
@@ -73,6 +75,17 @@ async def read_answer(
         if not isinstance(answer, Answer):
             await response.aclose()
     return answer
+
+
+def _coded(response: UpstreamResponse) -> str:
+    """Why the body cannot be read, where it is not as it is; else empty. We ask for `identity` and decode nothing.
+
+    So a small body can never become a large one here, and what is cut within a coding is no short success.
+    """
+    for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
+        if (header(response.headers, name) or plain).strip().lower() != plain:
+            return "in a coding that was not asked for"
+    return ""
 
 
 async def _refused(response: UpstreamResponse, provider: Provider, offer: Offer, now: Instant) -> Failure:
