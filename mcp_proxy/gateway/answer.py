@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -21,6 +22,15 @@ MAX_REFUSAL_BYTES = 64 * 1024
 REFUSAL_SECONDS = 5.0
 MAX_HELD_BYTES = 4 * 1024 * 1024
 """What may come before the first content: `message_start` and pings."""
+
+FRAME_SECONDS = 300.0
+"""How long a frame may be on its way. A read timeout is none for an upstream that drips: each byte begins it anew."""
+
+END_SECONDS = 5.0
+"""How long the end of the body may take behind `message_stop`."""
+
+STREAM_SECONDS = 2 * 3600.0
+"""How long an answer may run: the longest we know, 128k tokens, at 20 a second."""
 
 
 @dataclass(slots=True)
@@ -167,14 +177,30 @@ async def relay(answer: Answer) -> AsyncIterator[bytes]:
     answer.held = b""
     if answer.frames is None or answer.rest is None:
         return
+    loop = asyncio.get_running_loop()
+    begun = last = loop.time()
     try:
-        async for chunk in answer.rest:
-            whole = answer.frames.feed(chunk)
-            if whole:
+        while not heard.done and loop.time() <= min(last + FRAME_SECONDS, begun + STREAM_SECONDS):
+            chunk = await anext(answer.rest, None)
+            if chunk is None:
+                break
+            if whole := answer.frames.feed(chunk):
                 heard.feed(whole)
                 yield whole
+                last = loop.time()
+        if heard.done and (whole := await _behind_the_end(answer.frames, answer.rest)):
+            yield whole
     except (NetworkTrouble, FrameTooLarge):
-        if not heard.done:
-            raise CutShort(told=heard.block_done) from None
+        pass  # what was heard until then tells whether it matters
     if not heard.done and heard.error is None:
         raise CutShort(told=heard.block_done)
+
+
+async def _behind_the_end(frames: Frames, rest: AsyncIterator[bytes]) -> bytes:
+    """The frames behind `message_stop`: there should be none but the end, and nobody waits for it for long."""
+    found = bytearray()
+    with contextlib.suppress(NetworkTrouble, FrameTooLarge, TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            while len(found) < MAX_HELD_BYTES and (chunk := await anext(rest, None)) is not None:
+                found += frames.feed(chunk)
+    return bytes(found)

@@ -103,7 +103,7 @@ async def test_a_stream_that_breaks_off_looks_broken(tmp_path: Path, name: str) 
     async with upstream(by_path({"/v1/messages": breaking}, saying(NO_MODELS))) as a0, in_front_of(tmp_path, a0) as to:
         came, complete = b"", True
         try:
-            async with asyncio.timeout(2), to.client.stream("POST", "/v1/messages", json=ask(stream=True)) as reply:
+            async with asyncio.timeout(1), to.client.stream("POST", "/v1/messages", json=ask(stream=True)) as reply:
                 assert reply.status_code == 200
                 async for piece in reply.aiter_raw():
                     came += piece
