@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from tests.e2e.harness import Proxy, in_front_of
 from tests.faults.speech import answer, message, stream, streamed
-from tests.faults.upstream import Talk, Upstream, by_path, saying, upstream
+from tests.faults.upstream import Play, Talk, Upstream, by_path, saying, upstream
 
 FOLDER = Path(__file__).parent / "corpus" / "answers"
 CANARY = "canary-of-the-answer"
@@ -75,6 +76,22 @@ class Turns:
 
 def sound(*, streams: bool) -> bytes:
     return streamed() if streams else answer(message())
+
+
+def asked_of(talk: Talk) -> Any:
+    """The body of the request that has just come; to be read before anything is awaited."""
+    return json.loads(talk.upstream.heard[-1].partition(b"\r\n\r\n")[2])
+
+
+async def well(talk: Talk) -> None:
+    """A part of `by_path`: answers as it should, streamed or not, and closes."""
+    await talk.say(sound(streams=asked_of(talk).get("stream", False)))
+    talk.writer.close()
+
+
+def messages(part: Play) -> Play:
+    """A part for messages, each on a connection of its own."""
+    return by_path({"/v1/messages": part}, saying(NO_MODELS))
 
 
 def is_whole(reply: httpx.Response, *, streams: bool) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import re
 import sys
 import zlib
@@ -18,20 +17,16 @@ import pytest
 from mcp_proxy.gateway import answer as answer_room
 from tests.e2e.harness import KEY, in_front_of, message, settings, store
 from tests.e2e.test_process import served
-from tests.faults.answers import NO_MODELS, STREAM, is_told, is_whole, sound
+from tests.faults.answers import STREAM, is_told, is_whole, messages, well
 from tests.faults.line import until
 from tests.faults.speech import BLOCK, EVENT_STREAM, START, answer, chunk, delta, event, refusal
 from tests.faults.speech import message as said_message
-from tests.faults.upstream import Play, Talk, by_path, saying, upstream
+from tests.faults.upstream import Talk, upstream
 
 Part = Callable[[Talk], Awaitable[None]]
 MEGABYTE = 1 << 20
 IN_THE_SOCKETS = 12 * MEGABYTE
 """What the buffers of a connection on loopback may take in though nobody reads."""
-
-
-def messages(part: Part) -> Play:
-    return by_path({"/v1/messages": part}, saying(NO_MODELS))
 
 
 def closing(said: bytes) -> Part:
@@ -52,12 +47,6 @@ def flooding(head: bytes, piece: bytes, size: int) -> Part:
         talk.writer.close()
 
     return part
-
-
-async def well(talk: Talk) -> None:
-    asked = json.loads(talk.upstream.heard[-1].partition(b"\r\n\r\n")[2])
-    await talk.say(sound(streams=asked.get("stream", False)))
-    talk.writer.close()
 
 
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

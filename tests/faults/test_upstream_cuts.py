@@ -17,7 +17,7 @@ from mcp_proxy.gateway import answer as answer_room
 from mcp_proxy.gateway import exchange, gateway
 from tests.e2e.harness import KEY, Proxy, in_front_of
 from tests.e2e.harness import message as ask
-from tests.faults.answers import NO_MODELS, STREAM, is_told, is_whole, sound
+from tests.faults.answers import NO_MODELS, STREAM, asked_of, is_told, is_whole, messages, well
 from tests.faults.line import Line, Reply, until
 from tests.faults.speech import (
     BLOCK,
@@ -33,27 +33,11 @@ from tests.faults.speech import (
     message,
     stream,
 )
-from tests.faults.upstream import Play, Talk, by_path, saying, silent, upstream
+from tests.faults.upstream import Talk, by_path, silent, upstream
 
 Part = Callable[[Talk], Awaitable[None]]
 SECOND = {"x-stainless-timeout": "6"}
 """The client waits six seconds, so that we have one."""
-
-
-def messages(part: Part) -> Play:
-    """Each message on a connection of its own."""
-    return by_path({"/v1/messages": part}, saying(NO_MODELS))
-
-
-async def well(talk: Talk) -> None:
-    """Answers as it should, streamed or not."""
-    await talk.say(sound(streams=asked_of(talk).get("stream", False)))
-    talk.writer.close()
-
-
-def asked_of(talk: Talk) -> Any:
-    """The body of the request that has just come; to be read before anything is awaited."""
-    return json.loads(talk.upstream.heard[-1].partition(b"\r\n\r\n")[2])
 
 
 async def gone(talk: Talk) -> None:
