@@ -182,12 +182,12 @@ async def relay(answer: Answer) -> AsyncIterator[bytes]:
     try:
         while not heard.done and loop.time() <= min(last + FRAME_SECONDS, begun + STREAM_SECONDS):
             chunk = await anext(answer.rest, None)
-            if chunk is None:
-                break
-            if whole := answer.frames.feed(chunk):
+            if whole := answer.frames.end() if chunk is None else answer.frames.feed(chunk):
                 heard.feed(whole)
                 yield whole
                 last = loop.time()
+            if chunk is None:
+                break
         if heard.done and (whole := await _behind_the_end(answer.frames, answer.rest)):
             yield whole
     except (NetworkTrouble, FrameTooLarge):

@@ -15,10 +15,19 @@ import httpx
 import pytest
 import structlog
 
+from accounts.model import Secret, Token, Works
+from mcp_proxy.core.failure import Failure
+from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.provider import Access
+from mcp_proxy.core.time import Instant
+from mcp_proxy.gateway import counting
+from mcp_proxy.providers._asking import discover_models, models_question, verify_by, verify_by_message
+from mcp_proxy.transport.pool import Clients
 from tests.e2e.harness import in_front_of
 from tests.e2e.harness import message as ask
 from tests.faults.answers import CANARY, NO_MODELS, STREAM, Turns, is_told, is_whole, kept, large, one, sound, two
-from tests.faults.upstream import Talk, by_path, saying, upstream
+from tests.faults.speech import answer
+from tests.faults.upstream import Talk, Upstream, by_path, saying, upstream
 
 WAYS = {"whole": False, "streamed": True}
 
@@ -113,6 +122,92 @@ async def test_a_stream_that_breaks_off_looks_broken(tmp_path: Path, name: str) 
         assert len(a0.asked()) == 1, "nobody is asked again once the client has begun to read"
         said = sound(streams=True)
         assert is_whole(await to.ask(stream=True), streams=True)
+
+
+COUNT = b'{"input_tokens": 7}'
+
+
+@pytest.mark.usefixtures("talkative")
+async def test_a_count_that_is_none_is_estimated_and_touches_no_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """U4, U6, U9, for the question how many tokens a request has."""
+    monkeypatch.setattr(counting, "UNSUPPORTED_SECONDS", 0.0)
+    turns, wrong = Turns(), {}
+    play = by_path({"/v1/messages/count_tokens": turns}, saying(NO_MODELS))
+    async with upstream(play) as a0, in_front_of(tmp_path, a0) as proxy:
+
+        async def count() -> httpx.Response:
+            return await proxy.client.post("/v1/messages/count_tokens", json=ask("word " * 500))
+
+        turns.otherwise = answer(COUNT)
+        assert (await count()).json() == {"input_tokens": 7}, "without a fault: the upstream's own count"
+        for name, said in {**kept("any", "streamed", "whole"), **large(), **COUNTS}.items():
+            turns.otherwise = said
+            reply = await count()
+            if reply.status_code != 200 or not 200 < reply.json()["input_tokens"] < 2000:
+                wrong[name] = (reply.status_code, reply.text)
+        seat = proxy.gateway.pool.seats[0]
+        assert (seat.account.invalid, seat.closed, seat.stumbled) == (None, {}, None)
+        turns.otherwise = answer(COUNT)
+        assert (await count()).json() == {"input_tokens": 7}
+        # what the client says is not logged by this endpoint, so that something is:
+        await proxy.ask()
+    assert wrong == {}
+
+
+COUNTS = {
+    f"a count of {said}": answer(b'{"input_tokens": %b}' % said.encode())
+    for said in ("0", "-5", '"7"', "null", "7.5", "9e99", "[7]", "true")
+}
+
+
+def asked_at(there: Upstream) -> Access:
+    return Access(there.url(""), "x-api-key", Token(Secret("key-of-a0")), {})
+
+
+@pytest.mark.parametrize("way", ["models", "verify", "verify by a message"])
+async def test_any_other_question_has_an_answer_or_none(way: str) -> None:
+    """U4, U6, U9, for what is asked beside messages: no exception but the one that the port names, and no yes."""
+    wrong: dict[str, object] = {}
+    turns = Turns()
+    async with upstream(by_path({}, turns)) as there:
+        clients = Clients()
+        transport, access, now = clients.get(AccountId("a0"), there.url("")), asked_at(there), Instant(1.8e9)
+        try:
+            for name, said in {**kept("any", "streamed", "whole"), **large()}.items():
+                turns.otherwise = said
+                if way == "models":
+                    found: object = await discover_models(optional=False)(transport, access, now)
+                    fine = isinstance(found, Failure)
+                elif way == "verify":
+                    found = await verify_by(models_question)(transport, access, now)
+                    fine = found.works is Works.UNREACHABLE
+                else:
+                    found = await verify_by_message(transport, access, now)
+                    fine = found.works is Works.UNREACHABLE
+                if not fine and name not in JSON_OBJECTS:
+                    wrong[name] = found
+        finally:
+            await clients.aclose()
+    assert wrong == {}
+
+
+JSON_OBJECTS = {
+    "any/gzip-declared-and-plain",
+    "any/json-content-of-text",
+    "any/json-empty-object",
+    "any/json-not-found",
+    "any/json-of-another-api",
+    "any/json-of-another-type",
+    "any/json-without-content",
+    "any/status-206",
+    "any/unknown-coding",
+    "any/unknown-transfer-coding",
+    "streamed/a-whole-message",
+    "streamed/a-whole-message-called-a-stream",
+}
+"""Documents that are whole, and name no error: whether they answer such a question is not for their form to tell."""
 
 
 def how_it_looks_whole(came: bytes, *, complete: bool) -> str:

@@ -287,6 +287,33 @@ async def test_a_whole_stream_is_whole_however_it_is_framed(tmp_path: Path) -> N
         assert len(a0.asked()) == 6
 
 
+ODD = (
+    b": a comment\n\n" + STREAM.replace(b"hel", "h\u2028\u0085l".encode()),
+    STREAM.replace(b"\n", b"\r\n"),
+    STREAM.replace(b"\n", b"\r"),
+    b"\xef\xbb\xbf" + STREAM.replace(b"hel", b"h\xff\xfe\xc3l"),
+    b"\n\n\n" + STREAM.replace(b"event: content_block_stop", b"id: 1\nretry: 5\nunknown\nevent:content_block_stop"),
+    STREAM.replace(b'"type": "text_delta"', b'"type":\ndata: "text_delta"'),
+    STREAM.replace(b"event: message_delta", b"event:\n\ndata\n\nevent: message_delta"),
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_a_stream_that_is_written_oddly_passes_as_it_is(tmp_path: Path, size: int) -> None:
+    """U7, through the whole proxy."""
+    ways = iter(ODD)
+
+    async def part(talk: Talk) -> None:
+        said = next(ways)
+        pieces = [chunk(said[at : at + size]) for at in range(0, len(said), size)]
+        await talk.say(EVENT_STREAM + b"".join(pieces) + LAST_CHUNK)
+
+    async with upstream(messages(part)) as a0, in_front_of(tmp_path, a0) as proxy:
+        for wanted in ODD:
+            reply = await raw(proxy, stream=True)
+            assert reply.complete and reply.body == wanted
+
+
 # what may have had an effect
 
 
