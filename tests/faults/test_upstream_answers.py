@@ -6,6 +6,7 @@ U4, U6, U9 by the corpus; what one file alone would not show is in the modules b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ import pytest
 import structlog
 
 from accounts.model import Secret, Token, Works
-from mcp_proxy.core.failure import Failure
-from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.failure import Blame, Failure
+from mcp_proxy.core.http import NetworkTrouble
+from mcp_proxy.core.ids import AccountId, ProviderName
 from mcp_proxy.core.provider import Access
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway import counting
+from mcp_proxy.providers import all_providers
 from mcp_proxy.providers._asking import discover_models, models_question, verify_by, verify_by_message
 from mcp_proxy.transport.pool import Clients
 from tests.e2e.harness import in_front_of
@@ -191,6 +194,28 @@ async def test_any_other_question_has_an_answer_or_none(way: str) -> None:
         finally:
             await clients.aclose()
     assert wrong == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(all_providers()))
+async def test_no_provider_takes_such_an_answer_for_a_word_on_its_account(name: str) -> None:
+    """U4, U6, U9, for whatever any provider asks beside messages: a readable failure, and no key called dead."""
+    provider, turns = all_providers()[ProviderName(name)], Turns()
+    async with upstream(by_path({}, turns)) as there:
+        clients, now = Clients(), Instant(1.8e9)
+        urls = {f"{key}_url": there.url(f"/{key}") for key in ("quota", "models", "balance", "usage")}
+        access = Access(there.url(""), provider.auth, Token(Secret("key-of-a0")), urls)
+        transport = clients.get(AccountId("a0"), there.url(""))
+        try:
+            for about, said in {**kept("any", "streamed", "whole"), **large()}.items():
+                turns.otherwise = said
+                for flow in (provider.discover, provider.quotas):
+                    with contextlib.suppress(NetworkTrouble):
+                        found = await flow(transport, access, now) if flow else ()
+                        assert not isinstance(found, Failure) or found.blame is not Blame.ACCOUNT, (about, found)
+                assert (await provider.verify(transport, access, now)).works is not Works.REFUSED, about
+        finally:
+            await clients.aclose()
 
 
 JSON_OBJECTS = {
