@@ -17,7 +17,7 @@ from mcp_proxy.gateway import answer as answer_room
 from mcp_proxy.gateway import exchange, gateway
 from tests.e2e.harness import KEY, Proxy, in_front_of
 from tests.e2e.harness import message as ask
-from tests.faults.answers import NO_MODELS, STREAM, asked_of, is_told, is_whole, messages, well
+from tests.faults.answers import NO_MODELS, STREAM, asked_of, is_told, is_whole, messages, sound, well
 from tests.faults.line import Line, Reply, until
 from tests.faults.speech import (
     BLOCK,
@@ -33,7 +33,7 @@ from tests.faults.speech import (
     message,
     stream,
 )
-from tests.faults.upstream import Talk, by_path, silent, upstream
+from tests.faults.upstream import Talk, by_path, saying, silent, upstream
 
 Part = Callable[[Talk], Awaitable[None]]
 SECOND = {"x-stainless-timeout": "6"}
@@ -415,11 +415,14 @@ async def test_a_connection_that_closes_as_the_next_request_comes_is_nobodys_tro
         assert len(a0.asked()) > 20, "it did close under some of them"
 
 
-async def test_a_connection_that_stays_is_used_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streams", [True, False], ids=["streamed", "whole"])
+async def test_a_connection_that_stays_is_used_again(tmp_path: Path, streams: bool) -> None:
     """U12, the twin."""
-    async with upstream(by_path({"/v1/messages": well_kept})) as a0, in_front_of(tmp_path, a0) as proxy:
+    said = sound(streams=streams)
+    part = saying(said[:-5], said[-5:], pause=0.005)  # the end of the body comes by itself
+    async with upstream(by_path({"/v1/messages": part})) as a0, in_front_of(tmp_path, a0) as proxy:
         for _ in range(20):
-            assert is_whole(await proxy.ask(), streams=False)
+            assert is_whole(await proxy.ask(stream=streams), streams=streams)
         assert a0.connections <= 2 and len(a0.asked()) == 20
 
 

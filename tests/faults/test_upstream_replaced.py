@@ -82,6 +82,7 @@ async def test_running_streams_end_where_they_began(tmp_path: Path, edit: Callab
             asking = [loop.create_task(proxy.ask(stream=True)) for _ in range(STREAMS)]
             await until(lambda: slow.begun == STREAMS)
             await change(proxy, tmp_path, edit(there))
+            assert [seat.in_flight for seat in proxy.gateway.pool.seats] == [STREAMS] * (edit is not removed)
             slow.go.set()
             for reply in await asyncio.gather(*asking):
                 assert reply.content == STREAM
