@@ -6,6 +6,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from accounts.exits import Exit, Trouble
+from accounts.hosts import hands_out_secrets
 
 MODEL_LIMIT = 256
 LABEL_LIMIT = 64
@@ -44,6 +45,8 @@ def checked_base_url(text: str) -> str:
         raise Trouble("--base-url takes no user, password, query or fragment", Exit.USAGE)
     if parts.scheme == "http" and not is_loopback(host):
         raise Trouble("--base-url must be https: plain http is for addresses of this machine only", Exit.USAGE)
+    if hands_out_secrets(host):
+        raise Trouble("--base-url is where a cloud hands out a machine's own credentials: no account there", Exit.USAGE)
     return text.strip().rstrip("/")
 
 

@@ -59,6 +59,14 @@ class Frames:
         self._tail = bytearray(data[cut:])
         return self._checked(done)
 
+    def end(self) -> bytes:
+        """The frame that the stream's end completes: behind its last CR no LF can come any more. Mostly empty."""
+        if not self._tail.endswith(b"\r"):
+            return b""
+        done = self._feed_any(b".")  # any byte but LF settles it
+        del self._tail[-1:]
+        return done
+
     def _feed_any(self, data: bytes) -> bytes:
         """The same where lines may end in CR or CRLF."""
         tail = self._tail

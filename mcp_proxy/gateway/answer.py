@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from mcp_proxy.core.failure import Blame, Failure, Refusal, error_type
-from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, read_all
+from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, header, read_all
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Offer, Provider
 from mcp_proxy.core.time import Instant
@@ -21,6 +22,15 @@ MAX_REFUSAL_BYTES = 64 * 1024
 REFUSAL_SECONDS = 5.0
 MAX_HELD_BYTES = 4 * 1024 * 1024
 """What may come before the first content: `message_start` and pings."""
+
+FRAME_SECONDS = 300.0
+"""How long a frame may be on its way. A read timeout is none for an upstream that drips: each byte begins it anew."""
+
+END_SECONDS = 5.0
+"""How long the end of the body may take behind `message_stop`."""
+
+STREAM_SECONDS = 2 * 3600.0
+"""How long an answer may run: the longest we know, 128k tokens, at 20 a second."""
 
 
 @dataclass(slots=True)
@@ -63,6 +73,8 @@ async def read_answer(
     try:
         if response.status != 200:
             answer = await _refused(response, provider, offer, now)
+        elif coding := _coded(response):
+            answer = network_failure(NetworkTrouble(Trouble.BAD_ANSWER, sent=True), coding)
         elif ask.stream:
             answer = await _first_content(response, ask, provider, offer, now)
         else:
@@ -73,6 +85,17 @@ async def read_answer(
         if not isinstance(answer, Answer):
             await response.aclose()
     return answer
+
+
+def _coded(response: UpstreamResponse) -> str:
+    """Why the body cannot be read, where it is not as it is; else empty. We ask for `identity` and decode nothing.
+
+    So a small body can never become a large one here, and what is cut within a coding is no short success.
+    """
+    for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
+        if (header(response.headers, name) or plain).strip().lower() != plain:
+            return "in a coding that was not asked for"
+    return ""
 
 
 async def _refused(response: UpstreamResponse, provider: Provider, offer: Offer, now: Instant) -> Failure:
@@ -154,14 +177,30 @@ async def relay(answer: Answer) -> AsyncIterator[bytes]:
     answer.held = b""
     if answer.frames is None or answer.rest is None:
         return
+    loop = asyncio.get_running_loop()
+    begun = last = loop.time()
     try:
-        async for chunk in answer.rest:
-            whole = answer.frames.feed(chunk)
-            if whole:
+        while not heard.done and loop.time() <= min(last + FRAME_SECONDS, begun + STREAM_SECONDS):
+            chunk = await anext(answer.rest, None)
+            if whole := answer.frames.end() if chunk is None else answer.frames.feed(chunk):
                 heard.feed(whole)
                 yield whole
+                last = loop.time()
+            if chunk is None:
+                break
+        if heard.done and (whole := await _behind_the_end(answer.frames, answer.rest)):
+            yield whole
     except (NetworkTrouble, FrameTooLarge):
-        if not heard.done:
-            raise CutShort(told=heard.block_done) from None
+        pass  # what was heard until then tells whether it matters
     if not heard.done and heard.error is None:
         raise CutShort(told=heard.block_done)
+
+
+async def _behind_the_end(frames: Frames, rest: AsyncIterator[bytes]) -> bytes:
+    """The frames behind `message_stop`: there should be none but the end, and nobody waits for it for long."""
+    found = bytearray()
+    with contextlib.suppress(NetworkTrouble, FrameTooLarge, TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            while len(found) < MAX_HELD_BYTES and (chunk := await anext(rest, None)) is not None:
+                found += frames.feed(chunk)
+    return bytes(found)

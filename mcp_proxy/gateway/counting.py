@@ -90,7 +90,8 @@ class Counter:
 
 
 def _number(body: bytes) -> int | None:
+    """The count; None where there is none, or none that can be."""
     try:
-        return msgspec.json.decode(body, type=_Count).input_tokens
-    except msgspec.MsgspecError:
+        return max(0, msgspec.json.decode(body, type=_Count).input_tokens) or None
+    except (msgspec.MsgspecError, RecursionError):
         return None

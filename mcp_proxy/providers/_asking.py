@@ -64,11 +64,14 @@ def verdict(answer: Refusal | Failure, now: Instant, *, refused: bool = False) -
     """
     if isinstance(answer, Failure):
         return Verdict(Works.UNREACHABLE, answer.message)
-    message = read(answer, _NOBODY, now).message
+    case = read(answer, _NOBODY, now)
+    message = case.message
     if refused or answer.status in (401, 403):
         return Verdict(Works.REFUSED, message)
     if 200 <= answer.status < 300:
-        return Verdict(Works.YES)
+        # a page to sign in at, or whatever else stands in the way, is no word for the key
+        answered = case.json and not case.error and case.type != "error"
+        return Verdict(Works.YES) if answered else Verdict(Works.UNREACHABLE, f"no answer of the API: {message}")
     # Too many questions is no word against the key.
     return Verdict(Works.YES if answer.status == 429 else Works.UNREACHABLE, message)
 

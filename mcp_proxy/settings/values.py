@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from accounts.hosts import hands_out_secrets
 from accounts.model import Auth, Secret
 from mcp_proxy.core.time import Seconds
 from mcp_proxy.settings.errors import UnusableError, suggestion
@@ -193,6 +194,8 @@ def _address(value: object, *, plain_http_anywhere: bool) -> str:
         raise UnusableError("must not hold a query or fragment", shown=False)
     if parts.scheme == "http" and not plain_http_anywhere and not is_loopback(parts.hostname):
         raise UnusableError("is plain http, which only this machine's own addresses may be: use https")
+    if not plain_http_anywhere and hands_out_secrets(parts.hostname):
+        raise UnusableError("is where a cloud hands out a machine's own credentials: no provider is served there")
     return found.rstrip("/")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -90,8 +91,8 @@ class Upstream:
 
 
 @contextlib.asynccontextmanager
-async def upstream(play: Play) -> AsyncIterator[Upstream]:
-    """An upstream whose every connection plays this, then closes."""
+async def upstream(play: Play, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
+    """An upstream whose every connection plays this, then closes. tls: with which it speaks; None: in plain text."""
     made, playing = Upstream(), set[asyncio.Task[None]]()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -109,7 +110,7 @@ async def upstream(play: Play) -> AsyncIterator[Upstream]:
             playing.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     made.port = server.sockets[0].getsockname()[1]
     try:
         async with server:

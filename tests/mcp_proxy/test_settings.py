@@ -353,6 +353,18 @@ def test_plain_http_is_refused_anywhere_else(read: Load, url: str) -> None:
     assert "use https" in refusal(read, MCP_PROXY_PROVIDERS__ZAI__BASE_URL=url)
 
 
+@pytest.mark.parametrize("key", ["BASE_URL", "BASE_URLS", "QUOTA_URL", "TOKEN_URL"])
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "2852039166", "metadata.google.internal:443"])
+def test_no_provider_is_served_where_a_cloud_hands_out_secrets(read: Load, key: str, host: str) -> None:
+    """P8."""
+    assert "credentials" in refusal(read, **{f"MCP_PROXY_PROVIDERS__ZAI__{key}": f"https://{host}/v1"})
+    assert "credentials" in refusal(read, config=f"[providers.zai]\n{key.lower()} = {listed(key, f'https://{host}')}\n")
+
+
+def listed(key: str, url: str) -> str:
+    return f"['{url}']" if key.endswith("S") else f"'{url}'"
+
+
 def test_one_folder_replaces_all_three(read: Load, tmp_path: Path) -> None:
     home = tmp_path / "home"
     found = read(MCP_PROXY_HOME=str(home)).paths

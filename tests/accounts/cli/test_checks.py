@@ -49,6 +49,10 @@ def test_https_anywhere_and_http_to_this_machine_are_addresses(url: str) -> None
         "https://user:sk-fake-canary@host",
         "https://host/?key=sk-fake-canary",
         "https://host/#x",
+        "https://169.254.169.254/latest",
+        "https://[::ffff:a9fe:a9fe]",
+        "https://0xa9fea9fe",
+        "https://metadata.google.internal",
     ],
 )
 def test_everything_else_is_refused_and_never_repeated(url: str) -> None:

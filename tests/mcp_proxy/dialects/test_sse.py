@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_proxy.dialects import sse
+from mcp_proxy.dialects.anthropic_answer import Listener, rename
 from mcp_proxy.dialects.sse import Frames, FrameTooLarge, parse, split
 from tests.mcp_proxy.dialects.fixtures import STREAMS
 
@@ -104,3 +106,118 @@ def test_a_frame_over_the_limit_is_refused_however_it_comes(size: int, end: byte
 def test_any_bytes_parse(data: bytes) -> None:
     parse(data)
     assert b"".join(split(data + b"\n\n")) == data + b"\n\n"
+
+
+# U7: whatever the upstream makes of line ends, marks, comments and cuts, the events are the same
+
+
+def told(data: bytes) -> list[tuple[str | None, bytes]]:
+    """The events of a whole stream, read as the specification says it, line by line."""
+    events: list[tuple[str | None, bytes]] = []
+    event, lines = b"", []
+    for line in re.split(rb"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf"))[:-1]:
+        if not line:
+            if lines:
+                events.append((event.decode("utf-8", "replace") or None, b"\n".join(lines)))
+            event, lines = b"", []
+            continue
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            lines.append(value)
+        elif name == b"event":
+            event = value
+    return events
+
+
+def heard(chunks: list[bytes]) -> tuple[bytes, list[tuple[str | None, bytes]], Listener]:
+    """What comes out again, its events, and what was learnt of it."""
+    frames, listener, out = Frames(), Listener(), b""
+    for part in (*chunks, None):
+        whole = frames.end() if part is None else frames.feed(part)
+        listener.feed(whole)
+        out += whole
+    return out + frames.tail, [parse(one) for one in split(out) if sse.data_lines(one)], listener
+
+
+LINES = st.one_of(
+    st.sampled_from([
+        b"event: message_start", b"event:ping", b"event: message_stop", b"event: content_block_start",
+        b'data: {"type": "message_stop"}', b'data: {"type":"message_start","message":{"model":"m"}}', b"data:",
+        b"data", b": a comment", b":", b"id: 7", b"retry: 10", b"dat", b" data: x", "data: \u2028\u2029\u0085".encode(),
+        b"data: \xff\xfe\x00\xc3", b"data: \xef\xbb\xbf", b"",
+    ]),
+    st.binary(max_size=12).map(lambda line: b"data: " + line.replace(b"\r", b"").replace(b"\n", b"")),
+)  # fmt: skip
+ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
+WIRES = st.builds(
+    lambda mark, lines: mark + b"".join(line + end for line, end in lines),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    st.lists(st.tuples(LINES, ENDS), max_size=20),
+)
+
+
+@given(WIRES, st.lists(st.integers(0, 500), max_size=8))
+def test_the_events_are_those_of_the_specification_for_every_cut(wire: bytes, places: list[int]) -> None:
+    """U7."""
+    out, events, listener = heard([wire])
+    assert out == wire, "not a byte is changed"
+    assert events == told(wire)
+    assert heard(cut(wire, places)) == (out, events, listener)
+    assert heard([wire[at : at + 1] for at in range(len(wire))]) == (out, events, listener)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("name", STREAMS)
+def test_what_is_learnt_of_a_stream_depends_neither_on_its_line_ends_nor_on_its_cuts(name: str, end: bytes) -> None:
+    """U7."""
+    plain = STREAMS[name]
+    _, events, listener = heard([plain])
+    assert listener.started and (listener.done or listener.error is not None)
+    wire = b"\xef\xbb\xbf" + plain.replace(b"\n", end)
+    chance = random.Random(name)
+    for _ in range(20):
+        chunks = cut(wire, [chance.randrange(len(wire)) for _ in range(9)])
+        assert heard(chunks) == (wire, events, listener)
+
+
+@pytest.mark.parametrize("name", list(STREAMS)[:1])
+def test_a_stream_may_be_cut_at_every_byte(name: str) -> None:
+    """U7."""
+    for end in (b"\n", b"\r\n", b"\r"):
+        wire = STREAMS[name].replace(b"\n", end)
+        whole = heard([wire])
+        step = max(1, len(wire) // 4000)
+        for at in range(0, len(wire), step):
+            frames, listener = Frames(), Listener()
+            for part in (wire[:at], wire[at:]):
+                listener.feed(frames.feed(part))
+            listener.feed(frames.end())
+            assert listener == whole[2], f"cut at byte {at}"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+def test_a_name_is_changed_whatever_the_line_ends(end: bytes) -> None:
+    """U7."""
+    frame = b'\xef\xbb\xbfevent: message_start\nid: 1\ndata: {"message":\ndata: {"model": "upstream"}}\n\n'
+    wanted = frame.replace(b'"upstream"', b'"asked"').replace(b"\n", end)
+    assert rename(frame.replace(b"\n", end), "asked") == wanted
+
+
+@pytest.mark.parametrize("size", [1000, 65_536, 1 << 24])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+def test_a_line_of_ten_megabytes_is_one_event(size: int, end: bytes) -> None:
+    """U7."""
+    wire = b"event: ping" + end + b"data: " + b"a" * (10 << 20) + end * 2
+    out, events, _ = heard([wire[at : at + size] for at in range(0, len(wire), size)])
+    assert out == wire and events == [("ping", b"a" * (10 << 20))]
+
+
+def test_an_end_that_is_sure_only_at_the_streams_end_is_an_end() -> None:
+    """U7: behind a CR an LF may follow; once nothing does, it was the line's end."""
+    frames = Frames()
+    assert frames.feed(b"data: a\r\rdata: b\r\r") == b"data: a\r\r"
+    assert (frames.end(), frames.tail) == (b"data: b\r\r", b"")
+    for left in (b"data: a", b"data: a\r", b"data: a\n", b""):
+        frames = Frames()
+        assert (frames.feed(left), frames.end(), frames.tail) == (b"", b"", left)
