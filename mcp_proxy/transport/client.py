@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ssl
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
@@ -162,6 +163,8 @@ def _unread(stream: httpx.AsyncByteStream) -> bytes:
 def network_trouble(exc: BaseException) -> NetworkTrouble:
     """What went wrong on the way, from the exception of httpx or, behind it, of aiohttp."""
     cause = exc.__cause__ or exc
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return NetworkTrouble(Trouble.NO_FILES, sent=False)  # ours, not the upstream's
     for kind, trouble, sent in _TROUBLES:
         if isinstance(cause, kind):
             return NetworkTrouble(trouble, sent=sent)
