@@ -19,7 +19,9 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -377,17 +379,15 @@ def test_a_state_file_of_a_newer_version_is_refused_even_by_the_patient(tmp_path
 
 
 @dataclass
-class SlowStore:
-    """A state store whose first save takes until it is let go."""
+class Memory:
+    """A state store that keeps what it is given."""
 
     saved: list[Change] = field(default_factory=list)
-    begun: int = 0
 
     def load(self, now: Instant) -> Sequence[Change]:
         return self.saved
 
     def save(self, changes: Sequence[Change]) -> None:
-        self.begun += 1
         self.saved.extend(changes)
 
     def close(self) -> None: ...
@@ -395,16 +395,23 @@ class SlowStore:
 
 async def test_a_save_that_is_cancelled_before_a_thread_took_it_up_is_made_later() -> None:
     """S4, P4. Going down cancels what is under way, and saves what is left."""
-    store = SlowStore()
-    keeper = Keeper(store)
-    keeper.record(quota(0.5, -1))
-    saving = asyncio.get_running_loop().create_task(keeper.flush())
-    await asyncio.sleep(0)
-    saving.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await saving
-    await keeper.flush()
-    assert store.saved[-1] == quota(0.5, -1) and store.begun >= 1
+    store, busy = Memory(), threading.Event()
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as threads:
+        loop.set_default_executor(threads)
+        threads.submit(busy.wait, 5)
+        keeper = Keeper(store)
+        keeper.record(quota(0.5, -1))
+        saving = loop.create_task(keeper.flush())
+        await asyncio.sleep(0)
+        keeper.record(quota(0.4, 0))
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        busy.set()
+        assert store.saved == []
+        await keeper.flush()
+    assert store.saved == [quota(0.5, -1), quota(0.4, 0)]
 
 
 # S5
@@ -716,6 +723,18 @@ async def test_every_file_the_program_makes_is_its_owners_alone_even_with_an_ope
         if stat.S_IMODE(mode) != (0o700 if stat.S_ISDIR(mode) else 0o600)
     }
     assert wrong == {}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are a POSIX thing")
+def test_every_folder_that_is_made_for_the_state_is_its_owners_alone(tmp_path: Path) -> None:
+    """S7."""
+    before = os.umask(0)
+    try:
+        SqliteStore(tmp_path / "by" / "the" / "program" / "state.db").close()
+    finally:
+        os.umask(before)
+    made = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o700] * 3
 
 
 # S8
