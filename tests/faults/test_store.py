@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import stat
@@ -600,7 +601,7 @@ def _refusable(number: int, up: Upstream) -> Entry:
 
 
 async def _asked(running: Process) -> None:
-    answer = await running.ask()
+    answer = await running.ask(secrets.token_hex(8))  # a conversation of its own: no account is warm for it
     assert answer.status_code in (200, 503), answer.text
 
 
