@@ -21,7 +21,7 @@ import httpx
 from accounts.vault.vault import Vault
 from mcp_proxy.cli.adapters import open_vault
 from tests.e2e.harness import KEY, message, settings, store
-from tests.faults import speech
+from tests.faults import line, speech
 from tests.faults.upstream import Play, Upstream, by_path
 
 PROXY = (sys.executable, "-m", "mcp_proxy")
@@ -150,3 +150,8 @@ def store_is_whole(home: Path, labels: set[str]) -> None:
 def closed_to(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
+    """As `line.until`, with the patience that other processes need on a busy machine."""
+    await line.until(holds, seconds)

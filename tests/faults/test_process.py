@@ -22,7 +22,7 @@ from filelock import FileLock
 from accounts.model import Account, AccountId, ApiKey, Credential, Entry, Secret
 from tests.e2e.harness import KEY, message
 from tests.faults import speech
-from tests.faults.line import Line, until
+from tests.faults.line import Line
 from tests.faults.process import (
     PROXY,
     WHOLE,
@@ -35,6 +35,7 @@ from tests.faults.process import (
     proxy,
     served,
     store_is_whole,
+    until,
     vault_of,
 )
 from tests.faults.upstream import Talk, Upstream, by_path, saying, upstream
@@ -302,7 +303,7 @@ async def test_told_to_end_it_takes_nobody_new_and_lets_a_running_answer_end(hom
             assert running.popen.poll() is None
             held.go.set()
             assert (await streaming).text.endswith('"message_stop"}\n\n')
-            assert await running.ended(3) == 0
+            assert await running.ended() == 0
             assert running.tracebacks() == []
             assert running.said()[-1].endswith("stopped")
     store_is_whole(home, {"a0"})
@@ -337,7 +338,7 @@ async def test_a_stream_that_never_ends_has_the_real_grace_and_then_is_told(home
             assert 19 < time.monotonic() - begun < 22
             assert text.rpartition("event: ")[2].startswith("error\n") and "overloaded_error" in text
             assert "message_stop" not in text
-            assert await running.ended(3) == 0
+            assert await running.ended() == 0
             assert running.tracebacks() == []
 
 
@@ -366,8 +367,8 @@ async def test_told_twice_it_ends_within_a_second_whatever_waits(home: Path, num
                 await until(lambda: closed_to(running.port))
                 running.signal(number)
                 begun = time.monotonic()
-                code = await running.ended(3)
-                assert time.monotonic() - begun < 1.0
+                code = await running.ended()
+                assert time.monotonic() - begun < 2.0, "0.7 s, and what a busy machine adds"
             assert code in codes
             with contextlib.suppress(httpx.TransportError):
                 assert "message_stop" not in (await streaming).text
@@ -387,7 +388,7 @@ async def test_told_again_while_it_saves_it_ends_within_a_second(home: Path, num
                 await until(lambda: running.said("stopped"))
                 assert running.popen.poll() is None, "the save is waited for"
                 running.signal(number)
-                assert await running.ended(1.0) in (130, -number)
+                assert await running.ended(2.0) in (130, -number)
             assert running.tracebacks() == []
     store_is_whole(home, {"a0"})
 

@@ -52,7 +52,6 @@ from tests.accounts.kit import (
 )
 from tests.contracts.state_contract import NOW, known, quota
 from tests.faults import speech
-from tests.faults.line import until
 from tests.faults.process import (
     WHOLE,
     Process,
@@ -62,6 +61,7 @@ from tests.faults.process import (
     proxy,
     served,
     store_is_whole,
+    until,
     vault_of,
 )
 from tests.faults.upstream import Talk, Upstream, saying, upstream
@@ -182,15 +182,15 @@ async def trouble_and_back(home: Path, *, begin: Callable[[], None], end: Callab
             begin()
             for _ in range(3):
                 assert (await running.ask()).status_code == 200
-            await until(lambda: not_saved(running) == (1, 1), 5)
+            await until(lambda: not_saved(running) == (1, 1))
             for _ in range(3):
                 assert (await running.ask()).status_code == 200
             assert (len(bad.asked()), len(full.asked())) == (1, 1), "in memory it is known"
             await asyncio.sleep(1.6)  # it tries again, and says no more
             assert not_saved(running) == (1, 1)
             end()
-            await until(lambda: running.said("limits are saved again"), 5)
-            await until(lambda: vault_of(home).entries()[0].account.invalid, 8)
+            await until(lambda: running.said("limits are saved again"))
+            await until(lambda: vault_of(home).entries()[0].account.invalid, 12)
             assert running.tracebacks() == []
             assert len(running.said()) < 20
             running.signal()
@@ -316,8 +316,8 @@ async def test_on_a_disk_for_reading_only_it_starts_and_serves_and_saves_once_it
             assert run.returncode == 7 and "Read-only" in run.stderr and len(run.stderr.splitlines()) <= 2, run.stderr
             assert bytes_of_store(home) == before
             remount("rw")
-            await until(lambda: running.said("limits are saved again"), 5)
-            await until(lambda: vault_of(home).entries()[0].account.invalid, 8)
+            await until(lambda: running.said("limits are saved again"))
+            await until(lambda: vault_of(home).entries()[0].account.invalid, 12)
             assert running.tracebacks() == []
             running.signal()
             assert await running.ended() == 0
