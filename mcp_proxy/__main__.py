@@ -7,8 +7,11 @@ import sys
 
 def main() -> int:
     """Run the command line of this process; what it returns is the exit code."""
-    from mcp_proxy.cli.root import app
-    from mcp_proxy.cli.run import run
+    try:
+        from mcp_proxy.cli.root import app
+        from mcp_proxy.cli.run import run
+    except KeyboardInterrupt:  # importing takes a moment; what comes later is for `run` to say
+        return 130
 
     return run(app, sys.argv[1:])
 

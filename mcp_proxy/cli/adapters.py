@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from accounts.model import Account, AccountId, ApiKey, Credential
+from accounts.vault.files import SYSTEM, make_folder
 from accounts.vault.keys import KeySources
 from accounts.vault.vault import Vault
 from mcp_proxy.core.ids import ProviderName
@@ -80,7 +81,7 @@ def _mark(accounts_file: Path, port: int | str) -> str:
 def announced(accounts_file: Path, port: int) -> Iterator[None]:
     """While this lasts, other processes can see that a server uses the store. A killed one leaves no trace."""
     try:
-        accounts_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(SYSTEM, accounts_file.parent)
         mark = FileLock(accounts_file.parent / _mark(accounts_file, port), mode=0o600)
         mark.acquire(timeout=0)
     except (OSError, Timeout):

@@ -8,12 +8,13 @@ import gc
 import random
 import socket
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
 from accounts.exits import Exit, Trouble
 from accounts.model import Account, AccountId, Credential, Entry
+from accounts.vault.errors import VaultMissing
 from accounts.vault.vault import Vault
 from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog, make_policy, open_vault
 from mcp_proxy.cli.clock import SystemClock, local_now
@@ -21,14 +22,18 @@ from mcp_proxy.cli.logs import configure
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.app import build_app
 from mcp_proxy.server.auth import Cors, Door
+from mcp_proxy.server.guard import MAX_CONNECTIONS
 from mcp_proxy.server.serving import GRACE_SECONDS, Server, listen, make_server
-from mcp_proxy.server.stream import Edge
+from mcp_proxy.server.stream import MAX_REQUESTS, Edge
 from mcp_proxy.settings import Settings
 from mcp_proxy.settings.model import Cors as CorsSettings
 from mcp_proxy.state.sqlite import SqliteStore
 from mcp_proxy.transport.pool import Clients
 
 log = structlog.get_logger("mcp_proxy")
+
+OWN_FILES = 32
+"""What the program itself has open, 19 of them always, the rest while it saves."""
 
 
 class VaultLedger:
@@ -48,6 +53,8 @@ class VaultLedger:
             same = (entry.account.id, entry.credential) == (account, credential)
             return replace(entry, account=replace(entry.account, invalid=why)) if same else entry
 
+        if self._vault.stamp() is None:
+            raise VaultMissing(f"{self._vault.path} is gone")  # an edit would begin a new one, and a key for it
         self._vault.edit(lambda entries: tuple(marked(entry) for entry in entries))
 
 
@@ -56,7 +63,7 @@ def make_gateway(settings: Settings) -> Gateway:
     return Gateway(
         ledger=VaultLedger(open_vault(settings)),
         fixed=configured_accounts(settings),
-        store=SqliteStore(settings.paths.state_file, say=lambda text: log.warning(text)),
+        store=SqliteStore(settings.paths.state_file, say=lambda text: log.warning(text), patient=True),
         catalog=make_catalog(settings),
         clients=Clients(),
         policy=make_policy(settings),
@@ -79,18 +86,39 @@ def _cors(cors: CorsSettings) -> Cors:
     return Cors(cors.allow_origins, ", ".join(cors.allow_methods), ", ".join(cors.allow_headers), int(cors.max_age))
 
 
-def make_application(settings: Settings, gateway: Gateway) -> Edge:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many connections are taken, and how many requests of theirs are in work, at once."""
+
+    connections: int = MAX_CONNECTIONS
+    requests: int = MAX_REQUESTS
+
+    @classmethod
+    def within(cls, files: int) -> Room:
+        """What that many open files allow: a connection is one, a request's upstream another."""
+        spare = max(files - OWN_FILES, 3)
+        requests = min(MAX_REQUESTS, spare // 3)
+        return cls(min(MAX_CONNECTIONS, spare - requests), requests)
+
+
+AMPLE = Room()
+
+
+def make_application(settings: Settings, gateway: Gateway, room: Room = AMPLE) -> Edge:
     """The ASGI application in front of a gateway."""
     app = build_app(gateway, make_door(settings), float(settings.server.read_timeout), local_now)
-    return Edge(app, float(settings.server.write_timeout))
+    return Edge(app, float(settings.server.write_timeout), room.requests)
 
 
 def serve(settings: Settings) -> int:
     """Serve until told to stop; the exit code."""
     configure(settings.log.level, settings.log.format)
-    allow_many_files()
+    files = allow_many_files()
+    room = AMPLE if files is None else Room.within(files)
+    if room != AMPLE:
+        log.warning(f"{files} open files are allowed (ulimit -n), enough for {room.requests} requests at once")
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        return runner.run(_serve(settings))
+        return runner.run(_serve(settings, room))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -102,10 +130,10 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, room: Room) -> int:
     host, port = settings.server.host, settings.server.port
     with listening(host, port) as bound, announced(settings.paths.accounts_file, port):
-        async with started(settings) as (gateway, server):
+        async with started(settings, room=room) as (gateway, server):
             _spare_the_collector()
             server.greet = lambda: _greet(settings, gateway, bound.getsockname()[1])
             await server.serve(sockets=[bound])
@@ -122,13 +150,15 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def started(settings: Settings, grace: float = GRACE_SECONDS) -> AsyncIterator[tuple[Gateway, Server]]:
+async def started(
+    settings: Settings, grace: float = GRACE_SECONDS, room: Room = AMPLE
+) -> AsyncIterator[tuple[Gateway, Server]]:
     """A gateway at work and the server in front of it, not yet serving."""
     gateway = make_gateway(settings)
     try:
         await gateway.start()
-        edge = make_application(settings, gateway)
-        yield gateway, make_server(edge, gateway.drain, float(settings.server.idle_timeout), grace)
+        edge = make_application(settings, gateway, room)
+        yield gateway, make_server(edge, gateway.drain, float(settings.server.idle_timeout), grace, room.connections)
     finally:
         await gateway.stop()
 
@@ -181,14 +211,16 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def allow_many_files() -> None:
-    """Each stream takes two descriptors, and the usual soft limit is 1024."""
+def allow_many_files() -> int | None:
+    """Each stream takes two descriptors, and the usual soft limit is 1024. How many there may be; None: any number."""
     try:
         import resource
     except ImportError:
-        return
+        return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft

@@ -30,6 +30,7 @@ class Trouble(StrEnum):
 
     DNS = "name not resolved"
     REFUSED = "connection refused"
+    NO_FILES = "no open file left for a connection"
     TLS = "TLS failed"
     CONNECT_TIMEOUT = "no connection in time"
     READ_TIMEOUT = "silent for too long"

@@ -162,6 +162,9 @@ def _no_answer(response: UpstreamResponse, body: bytes, provider: Provider, offe
 
 def network_failure(trouble: NetworkTrouble, detail: str = "") -> Failure:
     """What no answer at all is to the client."""
+    if trouble.trouble is Trouble.NO_FILES:
+        retry = (("retry-after", "1"),)
+        return Failure(Blame.NETWORK, 529, error_type(529), f"The proxy is overloaded: {trouble}", headers=retry)
     status = 504 if trouble.trouble in (Trouble.READ_TIMEOUT, Trouble.CONNECT_TIMEOUT) else 502
     message = f"upstream: {trouble}" + (f" ({detail})" if detail else "")
     return Failure(Blame.NETWORK, status, error_type(status), message, reached=trouble.sent)

@@ -43,11 +43,17 @@ class Keeper:
         try:
             await asyncio.to_thread(self._store.save, batch)
         except OSError as exc:
-            self._queue = deque((*batch, *self._queue), maxlen=MAX_QUEUED)
+            self._put_back(batch)
             if not self._failing:
-                log.error("limits are not saved, serving from memory", error=exc.strerror or type(exc).__name__)
+                log.error("limits are not saved, serving from memory", error=exc.strerror or str(exc))
             self._failing = True
+        except asyncio.CancelledError:
+            self._put_back(batch)  # whether the thread had begun or not: a change may arrive twice
+            raise
         else:
             if self._failing:
                 log.info("limits are saved again")
             self._failing = False
+
+    def _put_back(self, batch: list[Change]) -> None:
+        self._queue = deque((*batch, *self._queue), maxlen=MAX_QUEUED)

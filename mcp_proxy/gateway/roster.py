@@ -13,7 +13,7 @@ from accounts.model import Account, Credential
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.provider import Listed
 from mcp_proxy.gateway.catalog import Catalog
-from mcp_proxy.gateway.jobs import Jobs
+from mcp_proxy.gateway.jobs import FIRST_PAUSE, LONGEST_PAUSE, Jobs
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 
@@ -109,13 +109,19 @@ class Roster:
             self._jobs.start("mark invalid", self._mark(account, credential, why))
 
     async def _mark(self, account: AccountId, credential: Credential, why: str) -> None:
-        try:
-            async with self._writing:
-                await asyncio.to_thread(self._ledger.mark_invalid, account, credential, why)
-        except Exception as exc:  # not saved is not lost: the mark is in memory, and the next refusal says it again
-            log.error("invalid mark not saved", account=account, error=str(exc))
-        else:
-            self._refusals.pop(account, None)  # from here on the store knows, and may be told otherwise
+        """Put the mark into the store; until that works it is in memory, named once, and tried again and again."""
+        pause, mark = FIRST_PAUSE, (credential, why)
+        while self._refusals.get(account) == mark:
+            try:
+                async with self._writing:
+                    await asyncio.to_thread(self._ledger.mark_invalid, account, credential, why)
+            except Exception as exc:
+                if pause == FIRST_PAUSE:
+                    log.error("invalid mark not saved", account=account, error=str(exc))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                self._refusals.pop(account, None)  # from here on the store knows, and may be told otherwise
 
     def _seat_all(self) -> None:
         entries = [self._with_refusal(*entry) for entry in (*self._held, *self._fixed)]

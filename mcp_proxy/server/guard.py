@@ -31,8 +31,9 @@ class _Refused(Exception):
 class GuardedHttp(HttpToolsProtocol):
     """One client connection. A surplus one is reset; a head too large, too slow or ambiguous is refused."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_connections: int = MAX_CONNECTIONS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._max_connections = max_connections
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_head = True
@@ -42,7 +43,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > min(self._max_connections, MAX_CONNECTIONS):
             transport.abort()
             return
         self._arm()

@@ -8,18 +8,26 @@ import math
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
-from mcp_proxy.server.guard import GuardedHttp
+from mcp_proxy.server.guard import MAX_CONNECTIONS, GuardedHttp
 from mcp_proxy.server.stream import Edge
 
 GRACE_SECONDS = 20.0
 """What running streams get at the end; the helm of a container waits longer (deploy/compose.yaml)."""
 
 BACKLOG = 2048
+
+LAST_SECONDS = 0.7
+"""After a second signal: then the process ends, whatever a thread still waits for. Both stores survive a kill."""
+
+TOLD_BY = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+"""A terminal that is closed ends us as politely as the others."""
 
 
 class Server(uvicorn.Server):
@@ -39,8 +47,13 @@ class Server(uvicorn.Server):
             self.greet()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The handler of SIGTERM and SIGINT."""
-        self._loop.call_soon_threadsafe(self.stop, sig)
+        """The handler of every signal that tells us to end."""
+        self._loop.call_soon_threadsafe(self._told, sig)
+
+    def _told(self, sig: int) -> None:
+        if self.should_exit:
+            self._loop.call_later(LAST_SECONDS, os._exit, 130 if sig == signal.SIGINT else 1)
+        self.stop(sig)
 
     def stop(self, sig: int = signal.SIGTERM) -> None:
         """Begin to drain; called again, end now."""
@@ -61,17 +74,35 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but the signal is not raised again afterwards: we have ended, as we were told."""
-        with super().capture_signals():
+        """As uvicorn's, but the signal is not raised again afterwards: we have ended, as we were told.
+
+        What is left then is to save and to close, and whoever tells us once more wants no more of it. A signal
+        that is ignored, as `nohup` has it, stays so.
+        """
+        if threading.current_thread() is not threading.main_thread():
             yield
-            self._captured_signals.clear()
+            return
+        heeded = [sig for sig in TOLD_BY if signal.getsignal(sig) != signal.SIG_IGN]
+        for sig in heeded:
+            signal.signal(sig, self.handle_exit)
+        try:
+            yield
+        finally:
+            for sig in heeded:
+                signal.signal(sig, signal.SIG_DFL)
 
 
-def make_server(edge: Edge, drain: Callable[[], None], idle_seconds: float, grace: float = GRACE_SECONDS) -> Server:
+def make_server(
+    edge: Edge,
+    drain: Callable[[], None],
+    idle_seconds: float,
+    grace: float = GRACE_SECONDS,
+    max_connections: int = MAX_CONNECTIONS,
+) -> Server:
     """A server for an application; it is given its sockets when it serves."""
     config = uvicorn.Config(
         edge,
-        http=GuardedHttp,
+        http=partial(GuardedHttp, max_connections=max_connections),  # type: ignore[arg-type]  # it only calls it
         loop="auto",
         ws="none",
         lifespan="on",

@@ -49,9 +49,10 @@ class Connection(Protocol):
 class Edge:
     """The ASGI application that stands round the real one."""
 
-    def __init__(self, app: App, write_seconds: float) -> None:
+    def __init__(self, app: App, write_seconds: float, max_requests: int = MAX_REQUESTS) -> None:
         self.app = app
         self.write_seconds = write_seconds
+        self.max_requests = max_requests
         self.visits: set[Visit] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +60,7 @@ class Edge:
             await self.app(scope, receive, send)
             return
         visit = Visit(self, scope, receive, send)
-        if len(self.visits) >= MAX_REQUESTS:
+        if len(self.visits) >= min(self.max_requests, MAX_REQUESTS):
             await visit.refuse(529, "too many requests at once, try again", retry_after=1)
             return
         self.visits.add(visit)

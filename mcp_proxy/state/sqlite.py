@@ -87,6 +87,10 @@ class StateTrouble(OSError):
         return str(self.args[0])
 
 
+class NewerState(StateTrouble):
+    """Written by a version of this program that knows more than this one."""
+
+
 def _silent(message: str) -> None:
     """For who does not care."""
 
@@ -96,21 +100,35 @@ class SqliteStore:
 
     say        told, in a sentence, when a damaged file was moved aside
     read_only  writes nothing, and an absent or damaged file is an empty store
+    patient    a file that cannot be opened now is an empty store, and every save tries to open it again
 
     Raises `StateTrouble`.
     """
 
-    def __init__(self, path: Path, *, say: Callable[[str], None] = _silent, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, say: Callable[[str], None] = _silent, read_only: bool = False, patient: bool = False
+    ) -> None:
         self._path = path.absolute()
         self._say = say
         self._read_only = read_only
         self._lock = threading.Lock()
+        self._closed = False
+        self._opened: int | None = None  # the inode of the file behind the connection
         self._db: sqlite3.Connection | None = None
-        with self._lock, self._troubles():
-            self._db = self._open_or_recover()
+        try:
+            with self._lock, self._troubles():
+                self._db = self._open_or_recover()
+        except NewerState:
+            raise
+        except StateTrouble as trouble:
+            if not patient:
+                raise
+            self._say(f"{trouble}: limits and warm conversations are learnt anew")
 
     def load(self, now: Instant) -> Sequence[Change]:
         with self._lock, self._troubles():
+            if self._db is None and not self._closed:
+                return ()
             return self._twice(lambda db: self._load(db, now), empty=())
 
     def save(self, changes: Sequence[Change]) -> None:
@@ -119,14 +137,26 @@ class SqliteStore:
         if not changes:
             return
         with self._lock, self._troubles():
+            self._follow_file()
             self._twice(lambda db: _save(db, changes), empty=None)
 
     def close(self) -> None:
         with self._lock:
-            if self._db is not None:
-                with suppress(sqlite3.Error):
-                    self._db.close()
-                self._db = None
+            self._closed = True
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    def _follow_file(self) -> None:
+        """Have the file open that stands at the path: one that was removed would take writes and keep none."""
+        if self._db is not None and self._opened != _inode(self._path):
+            self._disconnect()
+        if self._db is None and not self._closed:
+            self._db = self._open_or_recover()
 
     def _load(self, db: sqlite3.Connection, now: Instant) -> Sequence[Change]:
         when = {"now": now, "grace": GRACE, "stale": STALE, "ahead": AHEAD, "remembered": REMEMBERED}
@@ -145,8 +175,7 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-            with suppress(sqlite3.Error):
-                self._db.close()
+            self._disconnect()
             self._db = self._open_or_recover()
             return empty if self._db is None else work(self._db)
 
@@ -185,12 +214,12 @@ class SqliteStore:
                 db.close()  # somebody is just making it
                 return None
             return db
-        if not self._path.parent.is_dir():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(self._path.parent)
         # Born 0600; SQLite gives its -wal and -shm files the mode of the database.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         if os.name == "posix" and self._path.stat().st_mode & 0o077:
             self._path.chmod(0o600)
+        self._opened = _inode(self._path)
         return _connected(self._path.as_uri(), _prepare)
 
     @contextmanager
@@ -204,6 +233,20 @@ class SqliteStore:
             raise StateTrouble(f"{self._path}: {error}") from error
         except OSError as error:
             raise StateTrouble(f"{self._path}: {error.strerror or error}") from error
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _make_folder(folder: Path) -> None:
+    """With its missing parents, each for the owner alone: `mkdir` would leave the parents to the umask."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _connected(uri: str, first: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
@@ -220,16 +263,16 @@ def _check(db: sqlite3.Connection) -> None:
     """Refuse what a newer version wrote, and what is damaged."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        raise StateTrouble(f"the state file was written by a newer version (tables {version}, known {VERSION})")
+        raise NewerState(f"the state file was written by a newer version (tables {version}, known {VERSION})")
     (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise _Damaged(verdict)
 
 
 def _prepare(db: sqlite3.Connection) -> None:
+    _check(db)  # first: what it refuses is not even marked
     db.execute("PRAGMA journal_mode = WAL").fetchone()
     db.execute("PRAGMA synchronous = NORMAL")
-    _check(db)
     db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
 
 

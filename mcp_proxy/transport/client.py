@@ -5,6 +5,7 @@ Past `httpx.AsyncClient` there are no redirects, cookies, environment or hooks: 
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -105,6 +106,8 @@ class Response:
 
 def network_trouble(exc: BaseException) -> NetworkTrouble:
     """What went wrong on the way, from httpx's exception and, where there was no connection, the system's behind it."""
+    if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in (errno.EMFILE, errno.ENFILE):
+        return NetworkTrouble(Trouble.NO_FILES, sent=False)  # ours, not the upstream's
     for cause in (exc.__cause__, exc):
         for kind, trouble, sent in _TROUBLES:
             if isinstance(cause, kind):
