@@ -9,7 +9,7 @@ import asyncio
 import re
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from mcp_proxy.core.failure import error_type
 from mcp_proxy.dialects.anthropic_answer import error_body
@@ -33,8 +33,9 @@ class GuardedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._bytes_of_no_body = 0
         self._in_head = True
+        self._moved = False
         self._refusal = (400, "the request is not HTTP we accept")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -54,22 +55,20 @@ class GuardedHttp(HttpToolsProtocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        cycle, in_head = self.cycle, self._in_head
+        cycle = self.cycle
         if cycle is None or cycle.response_complete:
             self._arm()
+        if self._in_head:
             data = _without_upgrade(data)
+        self._moved = False
         super().data_received(data)
         if self.cycle is not cycle:
             self._disarm()  # the head of a new request is complete
-        if in_head and self._in_head and self.cycle is cycle and self.parser is not None:
-            self._head_bytes += len(data)  # not where a head begins behind a body: most of that is the body
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._refusal = (431, "the request's head is too large")
-                self.send_400_response("")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        # what is neither body nor the end of a head is kept by the parser: heads, trailers, chunk extensions
+        self._bytes_of_no_body = 0 if self._moved else self._bytes_of_no_body + len(data)
+        if self._bytes_of_no_body > MAX_HEAD_BYTES and self.parser is not None and not self.transport.is_closing():
+            self._refusal = (431, "the request's head or framing is too large")
+            self.send_400_response("")
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -77,12 +76,14 @@ class GuardedHttp(HttpToolsProtocol):
             self._refuse(414, "the request's address is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # behind the last chunk: the head has been judged already
         super().on_header(name, value)
         if len(self.headers) > MAX_HEAD_FIELDS:
             self._refuse(431, "the request has too many header fields")
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._moved = False, True
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._refuse(431, "the request's head is too large")
         version = self.parser.get_http_version()
@@ -91,13 +92,36 @@ class GuardedHttp(HttpToolsProtocol):
             self._refuse(400, "a request needs HTTP/1.0 or 1.1 and one Host")
         if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
             self._refuse(400, "a body may be chunked, and nothing else")  # else it is refused after it was begun
+        if not self.url.startswith(b"/") and b"://" in self.url:
+            self._take_host_from_target()
         self.scope["proxy.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False  # the parser reads nothing behind such a head
+
+    def on_body(self, body: bytes) -> None:
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head = self._moved = True
+        super().on_message_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._disarm()  # a body that was answered before it came: from here on the connection is idle
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _take_host_from_target(self) -> None:
+        """A target in absolute form overrules the Host field (RFC 9112, 3.2.2)."""
+        authority = self.url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
+        self.headers[:] = [pair for pair in self.headers if pair[0] != b"host"] + [(b"host", authority)]
 
     def send_400_response(self, msg: str) -> None:
-        """Answer in Anthropic's shape and close; where another answer is running, only close."""
+        """Answer in Anthropic's shape and close; where another answer is running, or due before, only close."""
         self._disarm()
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or self._is_in_body_of(cycle):
             status, why = self._refusal
             request_id = new_request_id()
             body = error_body(error_type(status), why, request_id)
@@ -108,7 +132,14 @@ class GuardedHttp(HttpToolsProtocol):
                 b"content-length: %d\r\n\r\n" % len(body),
             )
             self.transport.write(b"".join(head) + body)
+        if cycle is not None:
+            cycle.disconnected = True  # nothing may be written behind this
+            cycle.message_event.set()
         self.transport.close()
+
+    def _is_in_body_of(self, cycle: RequestResponseCycle) -> bool:
+        """Whether a request's body is still coming, its own is the next answer, and that has not begun."""
+        return cycle.more_body and not cycle.response_started and not self.pipeline
 
     def _refuse(self, status: int, why: str) -> None:
         self._refusal = (status, why)
