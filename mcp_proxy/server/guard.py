@@ -20,6 +20,9 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEAD_FIELDS = 100
 MAX_URL_BYTES = 8 * 1024
 MAX_CONNECTIONS = 2048
+MAX_WAITING = 16
+"""So many requests may wait behind a running answer with the socket still read: only so is a leaving client seen."""
+
 _UPGRADE = re.compile(rb"(\r\n)upgrade([ \t]*:)", re.IGNORECASE)
 
 
@@ -36,6 +39,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._bytes_of_no_body = 0
         self._in_head = True
         self._moved = False
+        self._running: RequestResponseCycle | None = None
         self._refusal = (400, "the request is not HTTP we accept")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,6 +52,11 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        running = self._running
+        if running is not None and not running.response_complete:  # uvicorn tells only the last that was asked
+            running.disconnected = True
+            running.message_event.set()
+        self.pipeline.clear()
 
     def eof_received(self) -> None:
         """A half-close is a hang-up: what the client has not taken of a running answer is not waited for."""
@@ -96,8 +105,14 @@ class GuardedHttp(HttpToolsProtocol):
             self._take_host_from_target()
         self.scope["proxy.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+        if 0 < len(self.pipeline) <= MAX_WAITING:
+            self.flow.resume_reading()
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False  # the parser reads nothing behind such a head
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._moved = True
