@@ -23,14 +23,6 @@ from mcp_proxy.server.stream import EXIT_STACK
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 CLOSE = (("connection", "close"),)
-NOT_TRIED = (
-    ("x-proxy-account", "none"),
-    ("x-proxy-model", "none"),
-    ("x-proxy-attempts", "0"),
-    ("x-proxy-reason", "first_choice"),
-)
-"""What an answer to /v1/messages says of its way where there was none."""
-
 OURS = frozenset(
     {"authorization", "x-api-key", "x-proxy-api-key", "proxy-authorization", "cookie", "host", "content-length"}
 )
@@ -44,8 +36,6 @@ def add_message_routes(router: Router, gateway: Gateway, read_seconds: float) ->
         """POST /v1/messages."""
         ask = await read_request(request, Endpoint.MESSAGES, read_seconds)
         if isinstance(ask, Response):
-            for name, value in encoded(NOT_TRIED):
-                ask.add_header(name, value)
             return ask
         exchange = gateway.exchange(ask, RequestId(request_id(request)))
         exit_stack(request).push_async_callback(exchange.close)
