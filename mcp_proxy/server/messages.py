@@ -16,6 +16,7 @@ from mcp_proxy.core.ids import RequestId
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.dialects.anthropic_ask import read_ask
 from mcp_proxy.gateway.answer import Answer
+from mcp_proxy.gateway.apart import apart
 from mcp_proxy.gateway.exchange import Exchange
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.errors import JSON, encoded, error_response, failure_response, request_id, visit_of
@@ -80,7 +81,7 @@ async def read_request(request: Request, endpoint: Endpoint, seconds: float) -> 
         raise asyncio.CancelledError from None  # the client left in the middle of its request
     if body is None:
         return error_response(request, 413, "the request is larger than 32 MB", CLOSE)
-    ask = read_ask(endpoint, body, client_headers(request), _beta(request))
+    ask = await apart(read_ask, len(body), endpoint, body, client_headers(request), _beta(request))
     return failure_response(request, ask) if isinstance(ask, Failure) else ask
 
 
