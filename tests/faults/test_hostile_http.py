@@ -468,7 +468,7 @@ def behind(tmp_path: Path) -> Iterator[Behind]:
 
 
 ONE_PROXY = hypothesis_settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
