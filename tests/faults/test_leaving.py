@@ -310,7 +310,7 @@ async def test_a_body_has_thirty_seconds(tmp_path: Path) -> None:
 
 def flood(ended: asyncio.Event) -> Play:
     """An answer of 200 MB, as fast as it is taken."""
-    piece = speech.chunk(speech.delta("x" * 1000) * 64)
+    piece = speech.chunk(speech.delta("x" * 60_000))
 
     async def play(talk: Talk) -> None:
         try:
@@ -353,7 +353,7 @@ async def test_who_reads_a_byte_now_and_then_and_then_nothing_is_cut_at_the_writ
 
 async def test_who_reads_slowly_gets_all_of_it(tmp_path: Path) -> None:
     """C7, without the fault: slower than the upstream, for longer than the deadline, but never still for as long."""
-    loop, texts = asyncio.get_running_loop(), ["x" * 60_000] * 500
+    loop, texts = asyncio.get_running_loop(), ["x" * 60_000] * 300
     async with upstream(answers(saying(speech.streamed(texts)))) as up:
         async with in_front_of(tmp_path, up, environ={"WRITE_TIMEOUT_SEC": "1"}) as proxy:
             line = await Line(proxy.port).open()

@@ -297,7 +297,7 @@ async def test_two_thousand_hang_ups_at_random_moments_leave_nothing_behind(tmp_
 
 def flood(size: int, ended: list[int]) -> Play:
     """An answer of so many bytes, as fast as it is taken."""
-    piece = speech.chunk(speech.delta("x" * 1000) * 64)
+    piece = speech.chunk(speech.delta("x" * 60_000))
 
     async def play(talk: Talk) -> None:
         try:
