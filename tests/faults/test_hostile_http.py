@@ -254,7 +254,7 @@ async def test_a_body_that_comes_behind_its_answer_is_dropped_byte_for_byte(
     monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
     async with proxy_and_upstream(tmp_path) as (proxy, up):
         line = await Line(proxy.port).open()
-        late = b"lines\r\nUpgrade: h2c\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"
+        late = b"lines\r\nUpgrade: h2c\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\nand no line more"
         await line.send(post(late).replace(KEY.encode(), b"wrong")[: -len(late)])
         is_error(await line.reply(), 401)
         await line.send(late)

@@ -19,6 +19,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,14 +184,16 @@ async def test_idle_connections_and_short_requests_leave_nothing_behind(
     tmp_path: Path, seconds: float, requests: int
 ) -> None:
     """L6: an upstream ends its idle connections now and then; no client ever hears of it."""
-    loop, kept = asyncio.get_running_loop(), 0
+    loop, used, stale = asyncio.get_running_loop(), Counter[int](), 0
 
     async def forgetful(talk: Talk) -> None:
-        nonlocal kept
-        await talk.say(WELL)
-        kept += 1
-        if kept % 7 == 0:
+        nonlocal stale
+        used[talk.number] += 1
+        if used[talk.number] % 7 == 0:  # it had gone idle, and its end crossed with this request
+            stale += 1
             talk.writer.close()
+            return
+        await talk.say(WELL)
 
     async with upstream(messages(forgetful)) as up, in_front_of(tmp_path, up) as proxy:
         idle = [await Line(proxy.port).open() for _ in range(20)]
@@ -206,6 +209,7 @@ async def test_idle_connections_and_short_requests_leave_nothing_behind(
             line.close()
             await asyncio.sleep(max(0.0, begun + number * pause - loop.time()))
             up.heard.clear()
+        assert stale > requests / 20
         await until(lambda: open_sockets() <= sockets + 4)
         gc.collect()
         assert resident() - warm < 15 * MEGABYTE
@@ -554,7 +558,8 @@ async def test_a_store_that_is_written_does_not_hold_the_loop_up(
 
         async def saved() -> None:
             mark = next(marks)
-            # a vault of its own, as another process would have: its key is derived anew
+            at.paths.accounts_file.unlink(missing_ok=True)
+            # a new store, whose key nobody has derived yet, by a vault of its own, as another process has one
             await asyncio.to_thread(open_vault(at).edit, lambda _: many(count, mark))
             await until(lambda: [seat.account.label[0] for seat in gateway.pool.seats] == [mark] * count, 10)
 
