@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -20,6 +21,10 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEAD_FIELDS = 100
 MAX_URL_BYTES = 8 * 1024
 MAX_CONNECTIONS = 2048
+SEND_BUFFER_BYTES = 256 * 1024
+"""What the system may hold for one client. Left alone it takes megabytes, and some hundred clients that read nothing
+took all the memory that it has for connections."""
+
 MAX_WAITING = 16
 """So many requests may wait behind a running answer with the socket still read: only so is a leaving client seen."""
 
@@ -47,6 +52,9 @@ class GuardedHttp(HttpToolsProtocol):
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
+        bounded = transport.get_extra_info("socket")
+        if bounded is not None:
+            bounded.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
