@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
 
 from mcp_proxy.core.http import header
 from mcp_proxy.core.messages import Ask
-from mcp_proxy.dialects.json_text import BadJson, loads, members
+from mcp_proxy.dialects.json_text import BadJson, items, loads, member, members
 
 _LONGEST = 128
 """Characters of a name that are kept as they are; a longer one is hashed, or 10 000 of them could fill memory."""
@@ -31,7 +30,7 @@ def session(ask: Ask) -> str:
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if isinstance(user_id, str) and user_id:
         return _short(_session_in(user_id))
-    said = plain_text(loads(parts.get("system", b""))), first_text(loads(parts.get("messages", b"")))
+    said = plain_text(parts.get("system", b"")), first_text(parts.get("messages", b""))
     return hashlib.blake2b("\0".join(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -52,19 +51,20 @@ def cache_ttl_1h(ask: Ask) -> bool:
     return b'"1h"' in ask.body and _ONE_HOUR.search(ask.body) is not None
 
 
-def first_text(messages: Any) -> str:
-    """The text of the first user message; empty where there is none."""
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict) and message.get("role") == "user":
-            return plain_text(message.get("content"))
+def first_text(messages: bytes) -> str:
+    """The text of the first user message of a JSON array; empty where there is none."""
+    for message in items(messages):
+        if loads(member(message, "role")) == "user":
+            return plain_text(member(message, "content"))
     return ""
 
 
-def plain_text(content: Any) -> str:
-    """The text of a content, the same whether it is a string or an array of blocks."""
-    if isinstance(content, str):
-        return content
-    blocks = content if isinstance(content, list) else []
+def plain_text(content: bytes) -> str:
+    """The text of a JSON content, the same whether it is a string or an array of blocks."""
+    if content.startswith(b'"'):
+        text = loads(content)
+        return text if isinstance(text, str) else ""
+    blocks = map(loads, items(content))
     texts = (block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text")
     return "".join(text for text in texts if isinstance(text, str))
 

@@ -6,7 +6,7 @@ import base64
 import math
 from typing import Any
 
-from mcp_proxy.dialects.json_text import loads
+from mcp_proxy.dialects.json_text import NULL, BadJson, items, loads, member, members
 
 BYTES_PER_TOKEN = 3.6
 """UTF-8 bytes of English prose and code in one token; between the 3.5 and 4 that vendors quote."""
@@ -30,30 +30,37 @@ PER_MESSAGE = 4
 def estimate_tokens(body: bytes) -> int:
     """Tokens of a Messages request; at least 1, never raises.
 
-    Base64 counts by what it holds, not by its length. A body that is no request counts as text.
+    Base64 counts by what it holds, not by its length. A body that is no request counts as text. It may take a
+    second for the largest bodies; in a thread it keeps nobody waiting, since it goes through them piece by piece.
     """
-    ask = loads(body)
-    if not isinstance(ask, dict):
+    try:
+        parts = {part.key: body[slice(*part.value)] for part in members(body)}
+    except BadJson:
         return max(1, math.ceil(len(body) / BYTES_PER_TOKEN))
     try:
-        tokens = _content(ask.get("system")) + _tools(ask.get("tools")) + _messages(ask.get("messages"))
+        tokens = _content(parts.get("system", NULL)) + _tools(parts.get("tools", NULL))
+        tokens += _messages(parts.get("messages", NULL))
     except RecursionError:
         tokens = len(body) / JSON_BYTES_PER_TOKEN
     return max(1, math.ceil(tokens))
 
 
-def _messages(messages: Any) -> float:
-    if not isinstance(messages, list):
-        return 0
-    return sum(PER_MESSAGE + _content(message.get("content")) for message in messages if isinstance(message, dict))
+def _messages(messages: bytes) -> float:
+    contents = (member(message, "content") for message in items(messages) if message.startswith(b"{"))
+    return sum(PER_MESSAGE + _content(content) for content in contents)
 
 
-def _tools(tools: Any) -> float:
-    return sum(PER_MESSAGE + _json(tool) for tool in tools) if isinstance(tools, list) else 0
+def _tools(tools: bytes) -> float:
+    return sum(PER_MESSAGE + _json(loads(tool)) for tool in items(tools))
 
 
-def _content(content: Any) -> float:
+def _content(content: bytes) -> float:
     """A string, or an array of blocks."""
+    return _text(loads(content)) if content.startswith(b'"') else sum(map(_block, map(loads, items(content))))
+
+
+def _parsed(content: Any) -> float:
+    """The same, parsed already."""
     if isinstance(content, str):
         return _text(content)
     return sum(map(_block, content)) if isinstance(content, list) else 0
@@ -70,7 +77,7 @@ def _block(block: Any) -> float:
         case "document":
             return _document(block)
         case "tool_result":
-            return PER_MESSAGE + _content(block.get("content"))
+            return PER_MESSAGE + _parsed(block.get("content"))
         case "thinking":
             # Its signature is not read by the model.
             return _text(block.get("thinking"))
@@ -91,7 +98,7 @@ def _document(block: dict[str, Any]) -> float:
         case "text":
             return told + _text(source.get("data"))
         case "content":
-            return told + _content(source.get("content"))
+            return told + _parsed(source.get("content"))
         case _:
             return told + IMAGE_TOKENS
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
 from mcp_proxy.core.messages import Span
+
+NULL = b"null"
 
 
 class BadJson(ValueError):
@@ -29,6 +32,7 @@ class Member(NamedTuple):
 
 
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _KEY = re.compile(rb'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*')
 _AFTER = re.compile(rb"[ \t\n\r]*([,}])")
 _OPEN = re.compile(rb"[ \t\n\r]*\{")
@@ -160,6 +164,32 @@ def loads(data: bytes | bytearray | memoryview) -> Any:
         return json.loads(bytes(data).decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
+
+
+def items(data: bytes) -> Iterator[bytes]:
+    """The bytes of each value of a JSON array, in order; none where it is no array. Never raises.
+
+    A thread that reads a large array so, value by value, never keeps the others waiting for long.
+    """
+    try:
+        yield from map(bytes, _RAW_ITEMS.decode(data))
+    except RecursionError:
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        values = loads(data)  # a lone surrogate is an error to msgspec
+        for value in values if isinstance(values, list) else ():
+            yield json.dumps(value).encode()
+
+
+def member(data: bytes, key: str) -> bytes:
+    """The bytes of a top-level member of a JSON object, the last of that name; `null` where there is none."""
+    try:
+        return bytes(_RAW_MEMBERS.decode(data).get(key, NULL))
+    except RecursionError:
+        return NULL
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = loads(data)
+        return json.dumps(value.get(key)).encode() if isinstance(value, dict) else NULL
 
 
 def replace(body: bytes, span: Span, value: bytes) -> bytes:

@@ -14,6 +14,7 @@ from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Access, Provider
 from mcp_proxy.core.time import Clock, Instant, after
 from mcp_proxy.dialects.estimate import estimate_tokens
+from mcp_proxy.gateway.apart import apart
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
@@ -59,8 +60,8 @@ class Counter:
                 continue
             if asked := self._counting(candidate):
                 counted = await self._ask(ask, candidate, *asked)
-                return estimate_tokens(ask.body) if counted is None else counted
-        return estimate_tokens(ask.body)
+                return await estimated(ask) if counted is None else counted
+        return await estimated(ask)
 
     def _counting(self, candidate: Candidate) -> tuple[Provider, Access] | None:
         """The candidate's provider and how to reach it, if it counts at all."""
@@ -87,6 +88,11 @@ class Counter:
         if response.status != 429:
             self._unsupported[candidate.account, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
         return None
+
+
+async def estimated(ask: Ask) -> int:
+    """Our own count of a request's tokens."""
+    return await apart(estimate_tokens, len(ask.body), ask.body)
 
 
 def _number(body: bytes) -> int | None:

@@ -19,6 +19,7 @@ from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
 from mcp_proxy.dialects.estimate import estimate_tokens
 from mcp_proxy.gateway.answer import Answer, CutShort, network_failure, read_answer, relay
+from mcp_proxy.gateway.apart import LARGE, apart
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
@@ -31,7 +32,7 @@ from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
 
 log = structlog.get_logger("mcp_proxy.exchange")
 
-ESTIMATED_FROM_BYTES = 400_000
+ESTIMATED_FROM_BYTES = LARGE
 """A smaller body fits every window we know; only a larger one is worth estimating."""
 
 HEAD_SECONDS = 100.0
@@ -107,17 +108,18 @@ class Exchange:
         if not target.serving:
             self.failure = unserved(self.ask.model, around.pool.seats)
             return self.failure
-        talk, thread = session(self.ask), agent(self.ask)
+        talk, hour_cache, tokens = await apart(_traits, len(self.ask.body), self.ask)
+        thread = agent(self.ask)
         models = {serving.offer.model for serving in target.serving.values()}
         self.facts = Facts(
             request=self.request,
             target=target,
             session=talk,
             agent=thread,
-            tokens=estimate_tokens(self.ask.body) if len(self.ask.body) > ESTIMATED_FROM_BYTES else 0,
+            tokens=tokens,
             stream=self.ask.stream,
             warm=around.pool.warm(talk, thread, models, around.clock.now()),
-            hour_cache=cache_ttl_1h(self.ask),
+            hour_cache=hour_cache,
         )
         result = await self._failover(self.facts, Ticket(around.gate(self.ask.model)))
         # nothing can be tried again from here on, and the body is most of what an open stream would hold
@@ -388,3 +390,9 @@ class Exchange:
             ]
             or None,
         )
+
+
+def _traits(ask: Ask) -> tuple[str, bool, int]:
+    """What the body tells: the session, whether its cache is kept for an hour, and a large one's tokens."""
+    tokens = estimate_tokens(ask.body) if len(ask.body) > ESTIMATED_FROM_BYTES else 0
+    return session(ask), cache_ttl_1h(ask), tokens

@@ -16,6 +16,7 @@ from mcp_proxy.core.ids import RequestId
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.dialects.anthropic_ask import read_ask
 from mcp_proxy.gateway.answer import Answer
+from mcp_proxy.gateway.apart import apart
 from mcp_proxy.gateway.exchange import Exchange
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.errors import JSON, encoded, error_response, failure_response, request_id, visit_of
@@ -23,14 +24,6 @@ from mcp_proxy.server.stream import EXIT_STACK
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 CLOSE = (("connection", "close"),)
-NOT_TRIED = (
-    ("x-proxy-account", "none"),
-    ("x-proxy-model", "none"),
-    ("x-proxy-attempts", "0"),
-    ("x-proxy-reason", "first_choice"),
-)
-"""What an answer to /v1/messages says of its way where there was none."""
-
 OURS = frozenset(
     {"authorization", "x-api-key", "x-proxy-api-key", "proxy-authorization", "cookie", "host", "content-length"}
 )
@@ -44,8 +37,6 @@ def add_message_routes(router: Router, gateway: Gateway, read_seconds: float) ->
         """POST /v1/messages."""
         ask = await read_request(request, Endpoint.MESSAGES, read_seconds)
         if isinstance(ask, Response):
-            for name, value in encoded(NOT_TRIED):
-                ask.add_header(name, value)
             return ask
         exchange = gateway.exchange(ask, RequestId(request_id(request)))
         exit_stack(request).push_async_callback(exchange.close)
@@ -90,7 +81,7 @@ async def read_request(request: Request, endpoint: Endpoint, seconds: float) -> 
         raise asyncio.CancelledError from None  # the client left in the middle of its request
     if body is None:
         return error_response(request, 413, "the request is larger than 32 MB", CLOSE)
-    ask = read_ask(endpoint, body, client_headers(request), _beta(request))
+    ask = await apart(read_ask, len(body), endpoint, body, client_headers(request), _beta(request))
     return failure_response(request, ask) if isinstance(ask, Failure) else ask
 
 

@@ -35,6 +35,14 @@ MAX_REQUESTS = 1024
 CONNECTION = "proxy.connection"
 EXIT_STACK = "proxy.exit_stack"
 REQUEST_ID = "proxy.request_id"
+NOT_TRIED = (
+    (b"x-proxy-account", b"none"),
+    (b"x-proxy-model", b"none"),
+    (b"x-proxy-attempts", b"0"),
+    (b"x-proxy-reason", b"first_choice"),
+)
+"""What an answer to /v1/messages says of its way where there was none."""
+
 GOING_DOWN = "The proxy is shutting down, try again in a moment"
 
 
@@ -187,6 +195,8 @@ class Visit:
         self._started = True
         headers = message["headers"] = list(message.get("headers", ()))
         headers.append((b"request-id", self.request_id.encode()))
+        if _is_of_messages(self._scope) and not any(name == b"x-proxy-account" for name, _ in headers):
+            headers.extend(NOT_TRIED)
         if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers):
             self._events = True
             headers.append((b"cache-control", b"no-cache"))
@@ -255,3 +265,7 @@ def new_request_id() -> str:
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+
+
+def _is_of_messages(scope: Scope) -> bool:
+    return str(scope["path"]).rstrip("/").lower().endswith("/v1/messages")

@@ -51,6 +51,10 @@ class Line:
         self._data += data
         return data
 
+    def put_back(self, data: bytes) -> None:
+        """What was read past this object, in front of what it has."""
+        self._data = data + self._data
+
     async def rest(self, seconds: float = 3.0) -> bytes:
         """Everything until the end of the connection."""
         async with asyncio.timeout(seconds):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_proxy.core.messages import Span
-from mcp_proxy.dialects.json_text import BadJson, loads, members, quoted, replace
+from mcp_proxy.dialects.json_text import BadJson, items, loads, member, members, quoted, replace
 
 VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -97,3 +97,23 @@ def test_replacing_with_the_same_changes_nothing() -> None:
     body = b'{"a":"x"}'
     assert replace(body, Span(5, 8), b'"x"') is body
     assert replace(body, Span(5, 8), b'"yy"') == b'{"a":"yy"}'
+
+
+@given(st.lists(VALUES, max_size=5), st.sampled_from([(", ", ": "), (" ,\n", "\t: ")]))
+def test_the_values_of_an_array_are_found_one_by_one(values: list[Any], marks: Any) -> None:
+    text = json.dumps(values, separators=marks).replace("[", "[ ").replace("]", " ]").encode()
+    found = list(items(text))
+    assert [json.loads(value) for value in found] == json.loads(text)
+    assert all(value == value.strip() for value in found)
+
+
+def test_a_member_is_found_by_its_name_the_last_of_two() -> None:
+    assert member(b'{ "a" : [ 1 ] , "b": 2, "a" : "x" }', "a") == b'"x"'
+    assert member(b'{"a":1,"b":"\\ud800"}', "b") == b'"\\ud800"'
+    for nothing in (b"{}", b"[]", b"", b"{", b'"a"', b"[" * 100_000):
+        assert member(nothing, "a") == b"null"
+        assert list(items(nothing)) == []
+
+
+def test_an_array_with_a_lone_surrogate_is_read_all_the_same() -> None:
+    assert [loads(value) for value in items(b'["\\ud800", {"a": 1}]')] == ["\ud800", {"a": 1}]

@@ -264,3 +264,25 @@ async def test_every_origin_may_be_allowed_but_never_with_credentials(tmp_path: 
         answer = await made.client.get("/health", headers={"origin": "https://anybody.example"})
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_every_answer_to_messages_tells_of_its_way_also_where_there_was_none(tmp_path: Path) -> None:
+    async with proxy(tmp_path) as made:
+        for path in ("/v1/messages", "/v1/v1/messages/"):
+            answers = [
+                await ask(made, "POST", path, key=False),
+                await ask(made, "POST", path, headers={"host": "evil.test"}),
+                await ask(made, "GET", path),
+                await ask(made, "POST", path, content=b"{"),
+            ]
+            assert [answer.status_code for answer in answers] == [401, 403, 405, 400]
+            for answer in answers:
+                told = {name: answer.headers.get_list(name) for name in answer.headers if name.startswith("x-proxy-")}
+                assert told == {
+                    "x-proxy-account": ["none"],
+                    "x-proxy-model": ["none"],
+                    "x-proxy-attempts": ["0"],
+                    "x-proxy-reason": ["first_choice"],
+                }
+        assert "x-proxy-account" not in (await ask(made, "POST", "/v1/messages/count_tokens", content=b"{")).headers
+        assert (await ask(made, "POST", "/v1/messages", json=message())).headers.get_list("x-proxy-attempts") == ["1"]
