@@ -17,6 +17,7 @@ from typing import TypeAlias
 import aiohappyeyeballs
 import httpx
 
+from accounts.hosts import hands_out_secrets
 from mcp_proxy.transport.connection import Connection
 
 Origin: TypeAlias = tuple[str, str, int]
@@ -172,6 +173,9 @@ class Http1Transport(httpx.AsyncBaseTransport):
 async def _connected(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
     """A socket connected to the first address that answers. Raises OSError."""
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    found = [each for each in found if not hands_out_secrets(str(each[4][0]))]  # what a name means may change any time
+    if not found:
+        raise ConnectionRefusedError("an address that serves no account")
     sock = await aiohappyeyeballs.start_connection(
         found, happy_eyeballs_delay=EYEBALLS_SECONDS, interleave=1, loop=loop
     )

@@ -124,7 +124,7 @@ def well_framed(request: bytes, up: Upstream, *, passes: frozenset[str] = frozen
     assert set(names) - GOES_UPSTREAM <= passes, names
     assert set(names) >= GOES_UPSTREAM and all(names.count(name) == 1 for name in ("host", "content-length"))
     named = {name.lower(): value for name, value in fields}
-    assert (named["host"], named["x-api-key"]) == (f"127.0.0.1:{up.port}", "key-of-a0")
+    assert (named["host"], named["x-api-key"]) == (f"127.0.0.1:{up.port}", "key-of-a0-sk-fake")
     assert int(named["content-length"]) == len(body)
     assert not any(mark in head.replace(b"\r\n", b"") for mark in (b"\r", b"\n", b"\0"))
     return body
@@ -576,7 +576,7 @@ async def test_what_an_upstream_says_is_no_field_of_ours_either(tmp_path: Path) 
 async def test_the_label_of_an_account_is_in_no_field_and_no_escape_in_the_table(tmp_path: Path, label: str) -> None:
     """H7."""
     async with upstream(by_path({"/v1/messages": saying(speech.answer(speech.message()))})) as up:
-        account = ("anthropic", "key-of-a0", {"label": label, "base_url": up.url("")})
+        account = ("anthropic", "key-of-a0-sk-fake", {"label": label, "base_url": up.url("")})
         async with serving_accounts(tmp_path, [account]) as proxy:
             answer = await proxy.ask()
             assert (answer.status_code, answer.headers["x-proxy-account"]) == (200, "anthropic/000000")

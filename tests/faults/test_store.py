@@ -65,6 +65,7 @@ from tests.faults.process import (
     vault_of,
 )
 from tests.faults.upstream import Talk, Upstream, saying, upstream
+from tests.faults.writer import key_of
 
 STORED = (entry(1), entry(2))
 REFUSED = messages(saying(speech.refusal(401, "authentication_error")))
@@ -514,7 +515,8 @@ class Writer:
 
     @staticmethod
     def _apply(change: list[str], to: dict[str, tuple[bool, str]]) -> None:
-        what, *words, key = change
+        what, *words, number = change
+        key = key_of(number)
         if what == "add":
             to[words[0]] = (True, key)
         elif what in ("disable", "enable"):

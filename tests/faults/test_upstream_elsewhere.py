@@ -163,7 +163,6 @@ async def test_the_target_of_a_request_is_not_where_it_goes(tmp_path: Path) -> N
         assert elsewhere.connections == 0
 
 
-@pytest.mark.xfail(strict=False, reason="the HTTP client dials whatever a name is resolved to")
 @pytest.mark.parametrize("address", ["169.254.169.254", "100.100.100.200", "fd00:ec2::254"])
 async def test_a_name_that_is_resolved_to_a_metadata_address_is_not_dialled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str

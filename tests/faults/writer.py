@@ -43,8 +43,9 @@ def main(name: str, seed: int, history: Path) -> None:
     while True:
         mine = {entry.account.label: entry for entry in vault.entries() if entry.account.label.startswith(name)}
         for change in changes(name, chance, sorted(mine)):
-            key = f"sk-fake-{chance.randrange(10**9)}-good"
-            os.write(notes, json.dumps(["begun", *change, key]).encode() + b"\n")
+            number = str(chance.randrange(10**9))
+            key = key_of(number)
+            os.write(notes, json.dumps(["begun", *change, number]).encode() + b"\n")
             if change[0] == "count":
                 vault.edit(lambda entries: tuple(counted(entry) for entry in entries))
             elif change[0] == "renew":
@@ -52,6 +53,11 @@ def main(name: str, seed: int, history: Path) -> None:
             else:
                 told(words(change), key)
             os.write(notes, b'["done"]\n')
+
+
+def key_of(number: str) -> str:
+    """The key that the history knows by its number, since no key is written anywhere but into the store."""
+    return f"sk-fake-{number}-good"
 
 
 def counted(entry: Entry) -> Entry:
