@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -229,39 +228,6 @@ def test_the_container_asks_the_program_for_its_health(tmp_path: Path) -> None:
     with served(tmp_path) as running:
         assert proxy(tmp_path, "status", "--live", "--url", running.url).returncode == 0
     assert proxy(tmp_path, "status", "--live", "--url", running.url).returncode == 6
-
-
-async def test_two_command_lines_and_a_server_that_write_together_lose_nothing(tmp_path: Path, upstream: Box) -> None:
-    box, _ = upstream
-
-    def scenario() -> None:
-        with served(tmp_path) as running:
-
-            def many(name: str) -> None:
-                for number in range(6):
-                    words = ("accounts", "add", "--provider", "anthropic", "--label", f"{name}{number}")
-                    more = ("--base-url", box.url("anthropic"), "--api-key-stdin", "--no-verify")
-                    assert proxy(tmp_path, *words, *more, stdin=f"sk-fake-{name}-{number}-0000\n").returncode == 0
-
-            writers = [threading.Thread(target=many, args=(name,)) for name in ("one", "two")]
-            for writer in writers:
-                writer.start()
-            while any(writer.is_alive() for writer in writers):
-                # a key that the upstream refuses: the server marks its account invalid in the store meanwhile
-                running.client.post("/v1/messages", json=message())
-                time.sleep(0.05)
-            for writer in writers:
-                writer.join()
-            begun = time.monotonic()
-            statuses = {"unknown"}
-            while statuses != {"invalid"} and time.monotonic() - begun < 10:
-                running.client.post("/v1/messages", json=message())
-                listed = json.loads(proxy(tmp_path, "accounts", "list", "--json").stdout)["accounts"]
-                statuses = {each["status"] for each in listed}
-            assert {each["label"] for each in listed} == {f"{n}{i}" for n in ("one", "two") for i in range(6)}
-            assert statuses == {"invalid"}, "every mark of the server is kept too"
-
-    await in_thread(scenario)
 
 
 def test_the_demo_shows_what_it_promises_and_touches_nothing_of_the_users(tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,31 +207,6 @@ async def test_a_client_that_hangs_up_closes_the_upstream_within_a_second(tmp_pa
                 await box.until(lambda: a.received[-1].closed_after is not None, 1.0)
                 seat = proxy.gateway.pool.seats[0]
                 assert (seat.in_flight, seat.stumbled) == (0, None), "and the account is not blamed"
-            assert (await proxy.ask()).status_code == 200
-
-
-async def test_a_thousand_hang_ups_leave_nothing_behind(tmp_path: Path) -> None:
-    async with Sandbox(["anthropic"]) as box:
-        a = box.account("anthropic", alias="a", windows=())
-        async with running(tmp_path, box, ("anthropic", a)) as proxy:
-            a.always(faults.stall("content_block_delta", 5.0))
-            assert (await proxy.client.get("/livez")).status_code == 200
-            await asyncio.sleep(1.2)  # the background work has begun
-            before = sockets(), len(asyncio.all_tasks())
-            for round_ in range(20):
-                await asyncio.gather(*(hang_up(proxy, 0.002 * (n % 25), rst=bool((n + round_) % 2)) for n in range(50)))
-            begun = time.monotonic()
-            while time.monotonic() - begun < 3:
-                gc.collect()
-                kept = box.open  # idle kept connections to the upstream, each two sockets here
-                if sockets() - 2 * kept <= before[0] and len(asyncio.all_tasks()) - kept <= before[1]:
-                    break
-                await asyncio.sleep(0.05)
-            assert sockets() - 2 * box.open <= before[0]
-            assert len(asyncio.all_tasks()) - box.open <= before[1]
-            assert proxy.gateway.pool.seats[0].in_flight == 0
-            assert all(each.done or each.closed_after is not None for each in a.received)
-            a.well()
             assert (await proxy.ask()).status_code == 200
 
 

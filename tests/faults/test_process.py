@@ -450,6 +450,7 @@ async def killed_again_and_again(home: Path, rounds: int) -> None:
             assert len(full.asked()) == 1, "what was learnt before the first kill is known ever after"
 
 
+@pytest.mark.slow
 async def test_killed_amid_its_work_it_starts_again_with_what_it_knew(home: Path) -> None:
     """P4."""
     await killed_again_and_again(home, 2)

@@ -378,6 +378,12 @@ async def resetting_later(talk: Talk) -> None:
     talk.reset()
 
 
+async def once(talk: Talk) -> None:
+    """Any other answer: a connection that is not kept."""
+    await talk.say(NO_MODELS)
+    talk.writer.close()
+
+
 async def well_kept(talk: Talk) -> None:
     await talk.say(answer(message()))
 
@@ -385,7 +391,7 @@ async def well_kept(talk: Talk) -> None:
 @pytest.mark.parametrize("end", [closing_later, resetting_later], ids=["closed", "reset"])
 async def test_a_connection_that_was_closed_while_idle_is_nobodys_trouble(tmp_path: Path, end: Part) -> None:
     """U12."""
-    async with upstream(by_path({"/v1/messages": end})) as a0, in_front_of(tmp_path, a0) as proxy:
+    async with upstream(by_path({"/v1/messages": end}, once)) as a0, in_front_of(tmp_path, a0) as proxy:
         for number in range(20):
             reply = await proxy.ask()
             assert is_whole(reply, streams=False) and reply.headers["x-proxy-attempts"] == "1", number
@@ -404,11 +410,7 @@ async def test_a_connection_that_closes_as_the_next_request_comes_is_nobodys_tro
             answered.add(talk.number)
             await well_kept(talk)
 
-    async def otherwise(talk: Talk) -> None:
-        await talk.say(NO_MODELS)
-        talk.writer.close()
-
-    async with upstream(by_path({"/v1/messages": part}, otherwise)) as a0, in_front_of(tmp_path, a0) as proxy:
+    async with upstream(by_path({"/v1/messages": part}, once)) as a0, in_front_of(tmp_path, a0) as proxy:
         for number in range(20):
             reply = await proxy.ask()
             assert is_whole(reply, streams=False) and reply.headers["x-proxy-attempts"] == "1", number

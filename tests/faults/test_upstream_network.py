@@ -79,11 +79,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Authority]:
     """One that the system trusts."""
     made = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(made.root))
-    return made
+    transport.tls.cache_clear()
+    yield made
+    transport.tls.cache_clear()
 
 
 async def test_a_name_that_does_not_exist(tmp_path: Path) -> None:
