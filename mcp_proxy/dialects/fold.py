@@ -43,9 +43,7 @@ def to_sse(events: Iterable[Event]) -> bytes:
     )
 
 
-_NAMES: dict[type[Event], bytes] = {
-    kind: str(kind.__struct_config__.tag).encode() for kind in Event.__args__  # type: ignore[attr-defined]
-}
+_NAMES: dict[type[Event], bytes] = {kind: str(kind.__struct_config__.tag).encode() for kind in Event.__args__}
 
 
 def to_json(value: Any) -> bytes:
