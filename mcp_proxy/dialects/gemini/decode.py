@@ -202,13 +202,13 @@ class GeminiDecoder:
         self._loose = ""
 
     def _sign_call(self, signature: str) -> None:
-        """A call's signature, which Gemini must get back, travels on the thoughts right before it, wordless if need be."""
-        signature, self._loose = signature or self._loose, ""
-        if not signature:
-            return
+        """Gemini must get a call's signature back. It travels on the thoughts right before, wordless if need be."""
+        loose, self._loose = self._loose, ""
+        own = "" if self._profile.returns_thoughts else signature
         if self._open != "thinking":
-            self._wordless(signature)
-        elif not (self._profile.returns_thoughts and self._signature):
+            if own or loose:
+                self._wordless(own or loose)
+        elif signature and (own or not self._signature):
             self._signature = signature
 
     def _wordless(self, signature: str) -> None:
