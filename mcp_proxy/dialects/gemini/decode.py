@@ -243,6 +243,7 @@ class GeminiDecoder:
         if not isinstance(sent, str) or not sent:
             self._fail(ending.broken("the model called a tool without a name"))
             return
+        self._begin()
         self._sign_call(signature)
         args = call.get("args")
         given = without(args if isinstance(args, dict) else {}, self._encoded.injected.get(sent, ()))

@@ -271,7 +271,7 @@ def grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 schemas = st.recursive(leaves | st.booleans() | st.none(), grown, max_leaves=12)
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=120)
 @given(schemas, st.booleans())
 def test_whatever_comes_is_accepted_and_cleaning_twice_changes_nothing(schema: Any, fill: bool) -> None:
     cleaned(schema, fill=fill)

@@ -56,7 +56,6 @@ def check_schema(schema: Any, *, fill: bool) -> None:
 def check_request(encoded: Encoded) -> dict[str, Any]:
     """The request, which must break no rule of its model's."""
     request: dict[str, Any] = json.loads(encoded.request)
-    profile = encoded.profile
     if encoded.search is not None:
         assert request.keys() == {"contents", "systemInstruction", "tools", "generationConfig"}
         return request
