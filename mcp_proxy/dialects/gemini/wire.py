@@ -41,12 +41,12 @@ class Chunks:
     def feed(self, data: bytes) -> Iterator[tuple[Any, bytes]]:
         """Each value that is complete now, unread as None, and its bytes. Raises `FrameTooLarge`."""
         whole = self._frames.feed(data)
-        if whole.startswith(b"data: ") and whole.count(b"\n") == 2 and b"\r" not in whole:
-            self._streamed = True
-            yield from _values(whole[6:-2])
-            return
-        for frame in split(whole):
-            yield from self._read(frame)
+        for frame in split(whole) if b"\r" in whole else whole.split(b"\n\n"):
+            if frame.startswith(b"data: {") and b"\n" not in frame and b"\r" not in frame:
+                self._streamed = True
+                yield loads(frame[6:]), frame[6:]  # as all of them are
+            elif frame:
+                yield from self._read(frame)
 
     def _read(self, frame: bytes) -> Iterator[tuple[Any, bytes]]:
         data = parse(frame)[1]

@@ -387,7 +387,7 @@ roles = st.sampled_from(["user", "assistant", "user", "assistant", "system", "to
 histories = st.lists(st.fixed_dictionaries({"role": roles, "content": content}), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(
     histories,
     st.sampled_from([CLAUDE, GEMINI, FLASH, GPT]),
