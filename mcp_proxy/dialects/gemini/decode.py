@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from mcp_proxy.core.events import (
     BlockDelta,
@@ -40,7 +40,7 @@ from mcp_proxy.dialects.schema import without
 LONGEST_NOTICE = 400
 """Characters of a text that can still be a notice in place of an answer; a longer one is an answer that quotes it."""
 
-NewId = Callable[[str], str]
+NewId: TypeAlias = Callable[[str], str]
 """Makes an id that no other answer has, from how it begins: `msg_`, `toolu_`, `srvtoolu_`."""
 
 
@@ -121,19 +121,11 @@ class GeminiDecoder:
     def _chunk(self, value: Any, document: bytes) -> None:
         if self._over:
             return
-        if not isinstance(value, dict):
-            self._fail(ending.unreadable())
-            return
         self._heard = True
-        if "error" in value:
-            self._fail(ending.refused(value["error"], document))
-            return
-        response = value.get("response", value)
-        if not isinstance(response, dict):
-            self._fail(ending.unreadable())
-            return
-        if "error" in response:
-            self._fail(ending.refused(response["error"], document))
+        response = ending.response_in(value, document)
+        if isinstance(response, Failure):
+            if not self.finished:
+                self._fail(response)
             return
         if isinstance(told := response.get("usageMetadata"), dict):
             self._usage.update(told)

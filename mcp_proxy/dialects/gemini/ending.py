@@ -71,6 +71,18 @@ def outdated(notice: str) -> Failure:
     )
 
 
+def response_in(value: Any, document: bytes) -> dict[str, Any] | Failure:
+    """The response object in one piece of an answer, or what stands there in its place.
+
+    document  the bytes that `value` was read from
+    """
+    response = value.get("response", value) if isinstance(value, dict) else None
+    if not isinstance(response, dict):
+        return unreadable()
+    found = next((outer for outer in (value, response) if "error" in outer), None)
+    return response if found is None else refused(found["error"], document)
+
+
 def refused(error: Any, document: bytes) -> Failure:
     """An error document from within a stream; its provider knows more of it (`body`)."""
     told = error if isinstance(error, dict) else {}

@@ -15,8 +15,9 @@ from mcp_proxy.dialects.gemini.wire import written
 from mcp_proxy.dialects.json_text import loads
 from mcp_proxy.dialects.schema import Path, clean
 
-_KEPT = 64
-"""Tool lists remembered; a session has two or three, of some 40 KB each."""
+_KEPT = 48
+_LONGEST_KEPT = 256 * 1024
+"""How many tool lists are kept cleaned, and of how many bytes at most; a session has two or three of some 40 KB."""
 
 _WEB_SEARCH = "web_search_"
 _TOOL_SEARCH = "tool_search_tool_"
@@ -58,14 +59,22 @@ class Tools:
         return b'[{"functionDeclarations":[%b]}]' % b",".join(told) if told else b""
 
 
-@lru_cache(maxsize=_KEPT)
 def read_tools(tools: bytes, fill: bool) -> Tools | Failure:
     """The tools in the bytes of a request's `tools`, or what is wrong with them.
 
     fill  see `schema.clean`
 
-    Tools that a client or Anthropic defines by a type alone have no schema to declare and are left out.
+    Tools that Anthropic defines by a type alone have no schema to declare and are left out.
     """
+    return _kept(tools, fill) if len(tools) <= _LONGEST_KEPT else _read(tools, fill)
+
+
+@lru_cache(maxsize=_KEPT)
+def _kept(tools: bytes, fill: bool) -> Tools | Failure:
+    return _read(tools, fill)
+
+
+def _read(tools: bytes, fill: bool) -> Tools | Failure:
     given = loads(tools)
     if given is None:
         return Tools()

@@ -423,6 +423,12 @@ def test_an_error_within_the_stream_ends_it(document: Any, blame: Blame, status:
         assert isinstance(document, str) or failure.message == "No capacity"
 
 
+@pytest.mark.parametrize("behind", [b"data: {broken\n\n", b'data: {"error":{"code":500}}\n\n', b"data: {", b"\n\n"])
+def test_what_comes_behind_the_end_is_of_no_weight(behind: bytes) -> None:
+    whole = chunk(spoken("Hello"), **STOPPED)
+    assert message(whole + behind) == message(whole)
+
+
 NOTICE = "This version of Antigravity is no longer supported. Please update to receive the latest features!"
 
 

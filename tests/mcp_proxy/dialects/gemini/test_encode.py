@@ -198,6 +198,11 @@ def test_odd_tools_are_left_out_or_taken_as_they_are() -> None:
     assert "tools" not in request(ask(tools=None))
 
 
+def test_a_list_too_long_to_keep_is_read_all_the_same() -> None:
+    long = {**WEATHER, "description": "x" * 300_000}
+    assert request(ask(tools=[long]))["tools"][0]["functionDeclarations"][0]["description"] == long["description"]
+
+
 def test_deferred_tools_are_told_once_the_conversation_names_them() -> None:
     tools = [WEATHER, *({"name": name, "input_schema": {}, "defer_loading": True} for name in ("found", "used", "no"))]
     messages = [
