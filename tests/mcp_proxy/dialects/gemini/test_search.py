@@ -123,7 +123,18 @@ def test_an_answer_that_rests_on_nothing_says_so(grounding: Any) -> None:
     assert found[2:] == [{"type": "text", "text": "Rain."}]
 
 
-numbers = st.integers(-2, 30)
+def test_supports_that_overlap_tell_no_word_twice() -> None:
+    spans = [(2, 6), (0, 4), (4, 5), (1, 99)]
+    supports = [
+        {"segment": {"startIndex": start, "endIndex": end}, "groundingChunkIndices": [0]} for start, end in spans
+    ]
+    found = content(answer("abcdef", grounding={"groundingChunks": [WEB], "groundingSupports": supports}))
+    assert [(block["text"], "citations" in block) for block in found[2:]] == [
+        ("abcd", True), ("e", True), ("f", False),
+    ]  # fmt: skip
+
+
+numbers = st.integers(-2, 12)
 
 
 @settings(deadline=None, max_examples=60)
