@@ -55,16 +55,54 @@ class ApiKey:
     key: Secret
 
 
-Credential: TypeAlias = ApiKey
-"""What a person gave us. Kept in the vault only."""
-
-
 @dataclass(frozen=True, slots=True)
 class Token:
     """What goes on the wire, and until when (unix seconds; None: until it is refused)."""
 
     value: Secret
     expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthClient:
+    """The program that a person's consent was given to, as its provider knows it (RFC 6749, 2)."""
+
+    id: str
+    secret: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthGrant:
+    """A person's consent, from which tokens are minted.
+
+    refresh_token  only good with the client that it was issued to
+    client         that client; None: whichever is configured
+    token          the last that was minted, so that no other process has to mint one too
+    """
+
+    refresh_token: Secret
+    client: OAuthClient | None = None
+    token: Token | None = None
+
+
+Credential: TypeAlias = ApiKey | OAuthGrant
+"""What a person gave us. Kept in the vault only."""
+
+
+def secrets_of(credential: Credential) -> tuple[Secret, ...]:
+    """Everything in a credential that must not be seen."""
+    if isinstance(credential, ApiKey):
+        return (credential.key,)
+    client, token = credential.client, credential.token
+    held = (credential.refresh_token, client.secret if client else None, token.value if token else None)
+    return tuple(secret for secret in held if secret is not None)
+
+
+def same_credential(one: Credential | None, other: Credential | None) -> bool:
+    """Whether two are what the same person gave, whatever was minted from it since."""
+    if isinstance(one, OAuthGrant) and isinstance(other, OAuthGrant):
+        return one.refresh_token == other.refresh_token
+    return one == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +115,7 @@ class Account:
     auth      which header carries its key; None: the provider's own way
     models    the only model ids it serves; empty: whatever its provider serves
     invalid   why the provider refuses its credential; None while it is good
+    extra     what its provider has to be told with each request, and learnt at sign-in: a project, a plan
     """
 
     id: AccountId
@@ -116,7 +155,33 @@ class ApiKeySignIn:
     notice: str | None = None
 
 
-SignIn: TypeAlias = ApiKeySignIn
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowserSignIn:
+    """Sign in on the provider's page (RFC 6749, 4.1, with PKCE), answered to a loopback address or by pasting.
+
+    Addresses are the provider's own; settings may replace each under its name here.
+
+    scopes        what is asked for
+    parameters    what the page is told besides what the standard asks for
+    port, path    where the answer is waited for; another port where this one is taken
+    client_names  the two settings that hold the OAuth client's id and secret, where a person has to bring one
+    notice        one line a person should read first
+    terms         one line of what the provider's terms forbid; it has to be agreed to
+    """
+
+    authorize_url: str
+    token_url: str
+    userinfo_url: str
+    scopes: tuple[str, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+    path: str = "/callback"
+    client_names: tuple[str, str] | None = None
+    notice: str | None = None
+    terms: str | None = None
+
+
+SignIn: TypeAlias = ApiKeySignIn | BrowserSignIn
 """A provider's recipe for getting a credential, a plain value."""
 
 
@@ -130,7 +195,11 @@ class Works(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of asking a provider whether a credential works; `detail` is for people."""
+    """The outcome of asking a provider whether a credential works; `detail` is for people.
+
+    learnt  what the provider says of the account that has to be known to use it: `Account.extra`
+    """
 
     works: Works
     detail: str = ""
+    learnt: Mapping[str, str] = field(default_factory=dict)

@@ -9,9 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, get_args
 
-from accounts.model import Account, AccountId, ApiKey, Auth, Credential, Entry, Secret
+from accounts.model import (
+    Account,
+    AccountId,
+    ApiKey,
+    Auth,
+    Credential,
+    Entry,
+    OAuthClient,
+    OAuthGrant,
+    Secret,
+    Token,
+)
 
 API_KEY = "api_key"
+OAUTH = "oauth"
 T = TypeVar("T")
 
 
@@ -58,15 +70,39 @@ def from_document(document: Mapping[str, Any]) -> Entry:
 
 
 def _credential_document(credential: Credential) -> dict[str, Any]:
-    return {"kind": API_KEY, "key": credential.key.reveal()}
+    if isinstance(credential, ApiKey):
+        return {"kind": API_KEY, "key": credential.key.reveal()}
+    client, token = credential.client, credential.token
+    return {
+        "kind": OAUTH,
+        "refresh_token": credential.refresh_token.reveal(),
+        "client_id": client.id if client else None,
+        "client_secret": client.secret.reveal() if client and client.secret else None,
+        "token": token.value.reveal() if token else None,
+        "expires_at": token.expires_at if token else None,
+    }
 
 
 def _credential(document: object) -> Credential:
     if not isinstance(document, dict):
         raise Unreadable("field 'credential' is missing")
+    if document.get("kind") == OAUTH:
+        return _grant(document)
     if document.get("kind") != API_KEY:
         raise Unreadable("field 'credential' is of a kind that this version does not know")
     return ApiKey(Secret(_required(document, "key", str)))
+
+
+def _grant(document: Mapping[str, Any]) -> OAuthGrant:
+    client, token = _optional(document, "client_id", str), _optional(document, "token", str)
+    secret, until = _optional(document, "client_secret", str), document.get("expires_at")
+    if until is not None and (isinstance(until, bool) or not isinstance(until, int | float)):
+        raise Unreadable("field 'expires_at' is not a number")
+    return OAuthGrant(
+        Secret(_required(document, "refresh_token", str)),
+        OAuthClient(client, Secret(secret) if secret is not None else None) if client is not None else None,
+        Token(Secret(token), until) if token is not None else None,
+    )
 
 
 def _required(document: Mapping[str, Any], field: str, kind: type[T]) -> T:

@@ -18,7 +18,7 @@ from accounts.cli.ports import ProviderInfo
 from accounts.cli.terminal import StandardTerminal
 from accounts.cli.text import repeatable
 from accounts.exits import Trouble
-from accounts.model import Account, Auth, Credential, Entry, Works
+from accounts.model import Account, ApiKeySignIn, Auth, Credential, Entry, Works
 from accounts.sign_in import api_key
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ def credential_from(recipe: ProviderInfo, terminal: StandardTerminal, from_stdin
         return api_key.api_key(terminal.read_secret("key"))
     if not terminal.interactive:
         raise Trouble("cannot ask for the key here: give it on stdin with --api-key-stdin", Exit.USAGE)
+    if not isinstance(recipe.sign_in, ApiKeySignIn):
+        raise Trouble(f"{recipe.name} cannot be signed in to yet", Exit.USAGE)
     return api_key.sign_in(recipe.sign_in, terminal)
 
 

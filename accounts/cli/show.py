@@ -6,6 +6,7 @@ from cyclopts import App
 
 from accounts.cli import names, render, view
 from accounts.cli.flags import Exit, Json, Name, Ports
+from accounts.model import ApiKey, secrets_of
 
 EXAMPLES = """Examples:
 
@@ -36,7 +37,11 @@ def register(app: App, ports: Ports) -> None:
 
 def credential(shown: view.Shown) -> dict[str, str] | None:
     """The credential, masked."""
-    return None if shown.credential is None else {"kind": "api_key", "key": shown.credential.key.masked()}
+    if shown.credential is None:
+        return None
+    if isinstance(shown.credential, ApiKey):
+        return {"kind": "api_key", "key": shown.credential.key.masked()}
+    return {"kind": "oauth", "refresh_token": shown.credential.refresh_token.masked()}
 
 
 def fields(shown: view.Shown, ports: Ports) -> dict[str, str]:
@@ -56,7 +61,7 @@ def fields(shown: view.Shown, ports: Ports) -> dict[str, str]:
         "Address": account.base_url or own_address or "the provider's",
         "Key sent as": account.auth or "the provider's way",
         "Models": ", ".join(account.models) or "all that the provider serves",
-        "Key": "from the config file" if shown.credential is None else shown.credential.key.masked(),
+        "Key": "from the config file" if shown.credential is None else secrets_of(shown.credential)[0].masked(),
         **({"Limits": "; ".join(shown.state.limits)} if shown.state.limits else {}),
         "Last used": render.ago(shown.state.last_used, ports.now()),
         **{f"extra {name}": value for name, value in account.extra.items()},

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from accounts.cli import names, render
 from accounts.cli.flags import Exit, Json, Ports
 from accounts.cli.text import printable
-from accounts.model import Account, Credential, Entry, Verdict, Works
+from accounts.model import Account, Credential, Entry, Verdict, Works, secrets_of
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
@@ -68,9 +68,12 @@ def register(app: App, ports: Ports) -> None:
 
 
 def ask(ports: Ports, account: Account, credential: Credential) -> Verdict:
-    """The provider's verdict, with the key itself struck out of what the provider wrote."""
+    """The provider's verdict, with the secrets themselves struck out of what the provider wrote."""
     verdict = ports.verify(account, credential)
-    return Verdict(verdict.works, printable(verdict.detail.replace(credential.key.reveal(), "…")))
+    detail = verdict.detail
+    for secret in secrets_of(credential):
+        detail = detail.replace(secret.reveal(), "…")
+    return replace(verdict, detail=printable(detail))
 
 
 def mark(vault: Vault, entry: Entry, verdict: Verdict) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
-from accounts.model import Account, AccountId, Credential, Entry, Token, Verdict, Works
+from accounts.model import Account, AccountId, Credential, Entry, Token, Verdict, Works, secrets_of
 from mcp_proxy.providers import all_providers
 from mcp_proxy.settings import PROVIDERS, Settings, from_process
 
@@ -50,7 +50,8 @@ async def _verify(account: Account, credential: Credential) -> Verdict:
     from mcp_proxy.transport.client import Client, tls
 
     catalog = make_catalog(settings())
-    provider, access = catalog.provider(account), catalog.access(account, Token(credential.key))
+    key = secrets_of(credential)[0]
+    provider, access = catalog.provider(account), catalog.access(account, Token(key))
     if provider is None or access is None:
         return Verdict(Works.UNREACHABLE, f"{account.provider}: no such provider, or no address")
     client = Client(tls())
@@ -63,7 +64,7 @@ async def _verify(account: Account, credential: Credential) -> Verdict:
         return Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s")
     finally:
         await client.aclose()
-    return Verdict(verdict.works, verdict.detail.replace(credential.key.reveal(), "…"))
+    return Verdict(verdict.works, verdict.detail.replace(key.reveal(), "…"))
 
 
 def limits() -> Mapping[AccountId, AccountState]:

@@ -43,6 +43,7 @@ class Failure:
     body      the upstream's own error body, as it came; None where there was none
     headers   the upstream's response headers that may go back with it
     reached   False only if surely not one byte of the request reached the upstream
+    unsigned  whether the same request would do without what the model signed earlier (`Ask.unsigned`)
     """
 
     blame: Blame
@@ -54,6 +55,7 @@ class Failure:
     body: bytes | None = None
     headers: Headers = ()
     reached: bool = True
+    unsigned: bool = False
 
 
 def scrubbed(failure: Failure, secret: str) -> Failure:

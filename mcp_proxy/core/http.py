@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -16,6 +16,8 @@ class UpstreamRequest:
     """What is sent, complete: nothing is added but `host` and the framing.
 
     read_timeout  longest silence between two chunks, seconds
+    translate     makes of its 2xx response one of Anthropic's, in events or whole as the client asked; None: it is
+                  one. Of what is no answer it makes an `error` event, or an error document
     """
 
     method: str
@@ -23,6 +25,7 @@ class UpstreamRequest:
     headers: Headers
     body: bytes = b""
     read_timeout: float = 300.0
+    translate: Callable[[UpstreamResponse], UpstreamResponse] | None = None
 
 
 class Trouble(StrEnum):

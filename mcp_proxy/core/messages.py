@@ -34,6 +34,7 @@ class Ask:
     headers     the client's, names in lower case, without what names or authenticates the client to us
     beta        whether the query held `beta=true`
     system      where the value of `system` stands in `body`; None where there is none
+    unsigned    whether what the model signed earlier is to be left out: an upstream has refused a signature
     """
 
     endpoint: Endpoint
@@ -44,3 +45,4 @@ class Ask:
     headers: Headers
     beta: bool = False
     system: Span | None = None
+    unsigned: bool = False

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from accounts.model import Auth, SignIn, Token, Verdict
+from accounts.model import Auth, OAuthClient, OAuthGrant, Secret, SignIn, Token, Verdict
 from mcp_proxy.core.failure import Failure, Refusal
 from mcp_proxy.core.http import Headers, Transport, UpstreamRequest
 from mcp_proxy.core.ids import ModelId, ProviderName
@@ -32,12 +32,14 @@ class Offer:
 
     draws_on        the provider's buckets that a request for it uses up
     context_window  tokens it can hold; None: unknown, so never a reason to refuse
+    profile         what this model takes and gives: the provider's own value, which nobody else looks into
     """
 
     model: ModelId
     draws_on: tuple[Bucket, ...] = ()
     display_name: str | None = None
     context_window: int | None = None
+    profile: object = None
     buckets: tuple[Bucket, ...] = field(init=False, repr=False, compare=False)
     """Every bucket that can close it: the account's, the model's own, and the provider's."""
 
@@ -66,14 +68,18 @@ class Serves:
 class Access:
     """Where and with what one account is asked.
 
-    base_url  scheme, host, port, path prefix; no slash at its end
-    urls      addresses that settings replaced, by the name the provider gave them ("quota_url")
+    base_url        scheme, host, port, path prefix; no slash at its end
+    urls            addresses that settings replaced, by the name the provider gave them ("quota_url")
+    known           what is known of the account (`Account.extra`)
+    client_version  which version of its own client the upstream is told; None: the provider's own value
     """
 
     base_url: str
     auth: Auth
     token: Token
     urls: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, str] = field(default_factory=dict)
+    client_version: str | None = None
 
     def at(self, name: str, path: str) -> str:
         """The address called `name`: as set, else `path` on the host of `base_url`."""
@@ -85,13 +91,42 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model as a provider's own list describes it."""
+    """A model as a provider's own list describes it.
+
+    offer  the model as an offer, where the list tells more than its names; None: `Serves.offer` makes one
+    """
 
     model: ModelId
     display_name: str | None = None
+    offer: Offer | None = None
 
 
-BuildRequest: TypeAlias = Callable[[Ask, ModelId, Access], UpstreamRequest]
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """What a token endpoint gave.
+
+    refresh_token  replaces the one that was used; None: that one stays good
+    """
+
+    token: Token
+    refresh_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Minting:
+    """With what a token is minted.
+
+    client  the OAuth client; None: nobody has configured one
+    urls    addresses that settings replaced, by the name the provider gave them ("token_url")
+    """
+
+    grant: OAuthGrant
+    client: OAuthClient | None
+    urls: Mapping[str, str] = field(default_factory=dict)
+
+
+BuildRequest: TypeAlias = Callable[[Ask, Offer, Access], UpstreamRequest | Failure]
+Mint: TypeAlias = Callable[[Transport, Minting, Instant], Awaitable[Minted | Failure]]
 ReadFailure: TypeAlias = Callable[[Refusal, Offer, Instant], Failure]
 ReadHeaders: TypeAlias = Callable[[Headers, Offer, Instant], tuple[Quota, ...]]
 ReadQuotas: TypeAlias = Callable[[Transport, Access, Instant], Awaitable[tuple[Quota, ...] | Failure]]
@@ -111,12 +146,16 @@ class Provider:
     title         its name for people
     base_url      its public address; None: each account brings its own
     auth          which header carries the key unless the account says otherwise
-    request       the upstream request for an ask under an upstream model name
+    request       the upstream request for an ask of one of its models, or why there can be none (blame REQUEST)
     read_failure  its error documents to our Failure; total: never raises, whatever the bytes
     read_headers  what the headers of any of its responses say of its limits; total
     quotas        asks what is left; None where the provider cannot be asked
     discover      asks which models an account has; None where the provider cannot be asked
-    verify        whether a credential works, without spending tokens
+    verify        whether a credential works, without spending tokens; what it learns of the account
+    mint          a new token from a grant. A failure's blame says what it means: ACCOUNT a dead grant, CONFIG a wrong
+                  client, which is nobody's account's fault, PROVIDER or NETWORK that it is worth another try later
+    needs         what `verify` must have learnt of an account before it can be asked anything else
+    listed_only   whether an account serves only what its own list names, once that was read
     counts        whether it has a `count_tokens` endpoint
     comfort       requests in flight per account from which another account is preferred; None: no opinion
     """
@@ -135,3 +174,6 @@ class Provider:
     discover: Discover | None = None
     counts: bool = False
     comfort: int | None = None
+    mint: Mint | None = None
+    needs: tuple[str, ...] = ()
+    listed_only: bool = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from mcp_proxy.core.http import header
 from mcp_proxy.core.messages import Ask
@@ -61,10 +63,14 @@ def first_text(messages: bytes) -> str:
 
 def plain_text(content: bytes) -> str:
     """The text of a JSON content, the same whether it is a string or an array of blocks."""
-    if content.startswith(b'"'):
-        text = loads(content)
-        return text if isinstance(text, str) else ""
-    blocks = map(loads, items(content))
+    return text_of(loads(content) if content.startswith(b'"') else map(loads, items(content)))
+
+
+def text_of(content: Any) -> str:
+    """The text of a content that is read already; empty for what is none."""
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, Iterable) else ()
     texts = (block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text")
     return "".join(text for text in texts if isinstance(text, str))
 

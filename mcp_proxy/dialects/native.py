@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from accounts.model import Auth
 from mcp_proxy.core.http import Headers, UpstreamRequest
-from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.messages import Ask, Endpoint
-from mcp_proxy.core.provider import Access, BuildRequest
+from mcp_proxy.core.provider import Access, BuildRequest, Offer
 from mcp_proxy.dialects.anthropic_ask import body_for
 
 VERSION = "2023-06-01"
@@ -69,13 +68,13 @@ def messages_url(base_url: str, endpoint: Endpoint, beta: bool) -> str:
 def native_request(*, to_anthropic: bool) -> BuildRequest:
     """The `request` of a provider that speaks Anthropic Messages: the client's bytes under another model name."""
 
-    def request(ask: Ask, model: ModelId, access: Access) -> UpstreamRequest:
+    def request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest:
         """The client's request as this upstream takes it, with this account's key."""
         return UpstreamRequest(
             method="POST",
             url=messages_url(access.base_url, ask.endpoint, ask.beta),
             headers=(*passing_headers(ask, to_anthropic), credential(access.auth, access.token.value.reveal())),
-            body=body_for(ask, model, keep_safeguards=to_anthropic),
+            body=body_for(ask, offer.model, keep_safeguards=to_anthropic),
         )
 
     return request

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from accounts.model import Account, Token
+from accounts.model import Account, OAuthClient, Token
 from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider
 from mcp_proxy.gateway.pool import Pool
@@ -20,13 +20,17 @@ MAX_NAMES = 1024
 class Options:
     """What the operator set for one provider; None where nothing was.
 
-    urls  addresses by the provider's own names for them
+    urls            addresses by the provider's own names for them
+    client          the OAuth client that its accounts sign in with
+    client_version  which version of its own client it is told
     """
 
     base_url: str | None = None
     urls: Mapping[str, str] = field(default_factory=dict)
     tier: int | None = None
     sticky: bool = True
+    client: OAuthClient | None = None
+    client_version: str | None = None
 
 
 NO_OPTIONS = Options()
@@ -58,7 +62,8 @@ class Catalog:
         base_url = account.base_url or options.base_url or provider.base_url
         if base_url is None:
             return None
-        return Access(base_url.rstrip("/"), account.auth or provider.auth, token, options.urls)
+        auth = account.auth or provider.auth
+        return Access(base_url.rstrip("/"), auth, token, options.urls, account.extra, options.client_version)
 
     def seat(self, account: Account, listed: tuple[Listed, ...] | None) -> Seat | None:
         """The account as a seat; `listed` is what its own model list says, None where it was not read."""
@@ -91,10 +96,15 @@ def _offers(account: Account, provider: Provider, listed: tuple[Listed, ...] | N
     """The models an account serves: those its owner named, else what its provider lists and what it lists itself."""
     known = {offer.model: offer for offer in provider.serves.offers}
     make = provider.serves.offer
+    own = {entry.model: _offer(entry, known.get(entry.model), make) for entry in listed or ()}
     if account.models:
-        return {ModelId(name): known.get(ModelId(name)) or make(ModelId(name)) for name in account.models}
-    for entry in listed or ():
-        if entry.model not in known:
-            offer = make(entry.model)
-            known[entry.model] = Offer(offer.model, offer.draws_on, entry.display_name, offer.context_window)
-    return known
+        return {(model := ModelId(name)): own.get(model) or known.get(model) or make(model) for name in account.models}
+    return own if provider.listed_only and listed is not None else {**known, **own}
+
+
+def _offer(entry: Listed, known: Offer | None, make: Callable[[ModelId], Offer]) -> Offer:
+    """What an account's own list says of a model; where it tells a name alone, what is known already counts more."""
+    if entry.offer is not None or known is not None:
+        return entry.offer or known or make(entry.model)
+    offer = make(entry.model)
+    return replace(offer, display_name=entry.display_name)

@@ -71,10 +71,13 @@ class Counter:
         return (provider, access) if provider is not None and access is not None and provider.counts else None
 
     async def _ask(self, ask: Ask, candidate: Candidate, provider: Provider, access: Access) -> int | Failure | None:
+        request = provider.request(ask, candidate.offer, access)
+        if isinstance(request, Failure):
+            return request
         try:
             async with asyncio.timeout(COUNT_SECONDS):
                 transport = self._client(candidate.account, access.base_url)
-                response = await transport.send(provider.request(ask, candidate.offer.model, access))
+                response = await transport.send(request)
                 body = await read_all(response, MAX_COUNT_BYTES)
         except (NetworkTrouble, TimeoutError):
             return None

@@ -269,10 +269,15 @@ class Exchange:
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
                 transport = around.client(seat.id, access.base_url)
-                response = await transport.send(provider.request(self.ask, offer.model, access))
+                request = provider.request(self.ask, offer, access)
+                if isinstance(request, Failure):
+                    return request
+                response = await transport.send(request)
                 now = around.clock.now()
                 self.upstream_id = header(response.headers, "request-id") or header(response.headers, "x-request-id")
                 around.pool.apply(on_quotas(seat.id, provider.read_headers(response.headers, offer, now)))
+                if request.translate is not None and response.status == 200:
+                    response = request.translate(response)
                 return await read_answer(response, self.ask, provider, offer, now)
         except TimeoutError:
             return network_failure(NetworkTrouble(Trouble.READ_TIMEOUT, sent=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accounts.model import Credential, Token
+from accounts.model import ApiKey, Credential, Token
 from mcp_proxy.core.ids import AccountId
 
 
@@ -18,7 +18,11 @@ class Tokens:
     def replace_all(self, credentials: Mapping[AccountId, Credential]) -> None:
         """Take over what the vault holds now."""
         self._credentials = dict(credentials)
-        self._tokens = {account: Token(credential.key) for account, credential in credentials.items()}
+        self._tokens = {
+            account: Token(credential.key)
+            for account, credential in credentials.items()
+            if isinstance(credential, ApiKey)
+        }
 
     def credential(self, account: AccountId) -> Credential | None:
         """What the vault holds for the account; None once the account is gone."""

@@ -103,7 +103,7 @@ def a_request_carries_one_credential_and_no_other(provider: Provider) -> None:
     auths: tuple[Auth, ...] = ("x-api-key", "bearer")
     for auth in auths:
         for endpoint in Endpoint:
-            request = provider.request(asking(endpoint), ModelId("up-model"), access(provider, auth))
+            request = asked(provider, asking(endpoint), access(provider, auth))
             carried = [pair for pair in request.headers if pair[0] in ("x-api-key", "authorization")]
             assert carried == [expected[auth]]
             assert CLIENTS_OWN not in repr(request.headers)
@@ -117,17 +117,23 @@ def no_private_headers(request: UpstreamRequest) -> None:
     assert not {"cookie", "host", "content-length", "connection", "te", "x-forwarded-for"} & set(names)
 
 
+def asked(provider: Provider, ask: Ask, access: Access) -> UpstreamRequest:
+    request = provider.request(ask, Offer(ModelId("up-model")), access)
+    assert isinstance(request, UpstreamRequest)
+    return request
+
+
 def a_request_goes_under_the_base_url(provider: Provider) -> None:
     for beta in (False, True):
         for endpoint in Endpoint:
-            request = provider.request(asking(endpoint, beta=beta), ModelId("up-model"), access(provider))
+            request = asked(provider, asking(endpoint, beta=beta), access(provider))
             assert request.method == "POST"
             assert request.url == f"{access(provider).base_url}{endpoint}" + ("?beta=true" if beta else "")
             assert json.loads(request.body)["model"] == "up-model"
 
 
 def safeguards_reach_anthropic_alone(provider: Provider) -> None:
-    request = provider.request(asking(), ModelId("up-model"), access(provider))
+    request = asked(provider, asking(), access(provider))
     here = provider.name in ("anthropic", "claude-subscription")
     assert ("safeguards" in json.loads(request.body)) is here
     assert any("dangerous-tool-use" in value for _, value in request.headers) is here

@@ -16,7 +16,7 @@ import msgspec
 
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.dialects.anthropic_ask import bad_request
-from mcp_proxy.dialects.conversation import first_text, plain_text
+from mcp_proxy.dialects.conversation import text_of
 from mcp_proxy.dialects.gemini.blocks import blocks_of
 from mcp_proxy.dialects.gemini.generation import answer_limit, asked_schema, generation, thinking_budget
 from mcp_proxy.dialects.gemini.history import History
@@ -170,7 +170,7 @@ def _system(system: Any, profile: Profile) -> list[str]:
 def _first_words(ask: _Ask) -> str:
     """What the requests of a conversation share where nobody named it. The attribution line is not of them."""
     told = [block for block in blocks_of(ask.system) if _is_own(block)]
-    return f"{plain_text(told)}\0{first_text(ask.messages)}"
+    return f"{text_of(told)}\0{_first_text(ask.messages)}"
 
 
 def _is_own(block: Any) -> bool:
@@ -181,3 +181,10 @@ def session_id(session: str) -> str:
     """A conversation's name as Google's client writes it: a negative 64-bit number. Its prompt cache goes by it."""
     digest = hashlib.sha256(session.encode("utf-8", "surrogatepass")).digest()
     return f"-{int.from_bytes(digest[:8], 'big') >> 1}"
+
+
+def _first_text(messages: Any) -> str:
+    """The text of the first user message; empty where there is none."""
+    said = messages if isinstance(messages, list) else []
+    users = (each for each in said if isinstance(each, dict) and each.get("role") == "user")
+    return text_of(next(users, {}).get("content"))

@@ -20,7 +20,7 @@ from mcp_proxy.core.events import (
     TextDelta,
     WebSearchResultBlock,
 )
-from mcp_proxy.dialects.conversation import plain_text
+from mcp_proxy.dialects.conversation import text_of
 from mcp_proxy.dialects.gemini.wire import written
 
 _SYSTEM = "You are a search engine. Search the web for what is asked and answer from what you find."
@@ -52,7 +52,7 @@ def searched(messages: list[Any]) -> str:
     """What a request that may only search is to look for: the last thing the user said."""
     for message in reversed(messages):
         if isinstance(message, dict) and message.get("role") == "user":
-            text = plain_text(message.get("content"))
+            text = text_of(message.get("content"))
             if text and not text.isspace():
                 return text
     return "."

@@ -5,7 +5,7 @@ import pytest
 from accounts.model import Secret, Token
 from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.messages import Endpoint
-from mcp_proxy.core.provider import Access
+from mcp_proxy.core.provider import Access, Offer
 from mcp_proxy.dialects.native import messages_url, native_request, passing_headers, returning_headers
 from tests.mcp_proxy.dialects.fixtures import ask, body, headers
 
@@ -72,7 +72,7 @@ def test_the_address_has_one_v1(base: str, beta: bool, url: str) -> None:
 
 
 def test_a_request_to_anthropic_is_the_clients_own() -> None:
-    request = native_request(to_anthropic=True)(MAIN, ModelId(MAIN.model), ACCESS)
+    request = native_request(to_anthropic=True)(MAIN, Offer(ModelId(MAIN.model)), ACCESS)
     assert request.url == "https://up.example/api/v1/messages?beta=true"
     assert request.body is MAIN.body
     assert ("x-api-key", "sk-fake-key") in request.headers
@@ -80,7 +80,7 @@ def test_a_request_to_anthropic_is_the_clients_own() -> None:
 
 def test_a_request_elsewhere_names_its_model_and_carries_its_key() -> None:
     access = Access("https://up.example/api", "bearer", Token(Secret("sk-fake-key")))
-    request = native_request(to_anthropic=False)(MAIN, ModelId("glm-5.2"), access)
+    request = native_request(to_anthropic=False)(MAIN, Offer(ModelId("glm-5.2")), access)
     assert b'"safeguards"' not in request.body and b'"model":"glm-5.2"' in request.body
     assert [pair for pair in request.headers if pair[0] in ("x-api-key", "authorization")] == [
         ("authorization", "Bearer sk-fake-key")

@@ -71,10 +71,10 @@ async def _verify(transport: Transport, access: Access, now: Instant) -> Verdict
     return Verdict(Works.YES)
 
 
-def _request(ask: Ask, model: ModelId, access: Access) -> UpstreamRequest:
+def _request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest:
     headers = (("x-api-key", access.token.value.reveal()),)
     return UpstreamRequest(
-        "POST", f"{access.base_url}{ask.endpoint}", headers, ask.body.replace(b"MODEL", model.encode())
+        "POST", f"{access.base_url}{ask.endpoint}", headers, ask.body.replace(b"MODEL", offer.model.encode())
     )
 
 
