@@ -1,4 +1,4 @@
-"""One client's request to the Messages API, as it came."""
+"""One client's request, as it came."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from mcp_proxy.core.http import Headers
 
 
 class Endpoint(StrEnum):
-    """Which of Anthropic's endpoints is asked; the value is its path."""
+    """Which endpoint is asked; the value is its path. Anthropic has no pictures, so that one is ours.
+
+    The body of IMAGES: `{"model", "prompt", "aspect_ratio"?, "input_image"?: {"media_type", "data"}}`; its answer is a
+    message with `image` blocks.
+    """
 
     MESSAGES = "/v1/messages"
     COUNT_TOKENS = "/v1/messages/count_tokens"
+    IMAGES = "/v1/images/generate"
 
 
 class Span(NamedTuple):

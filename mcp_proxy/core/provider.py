@@ -32,6 +32,7 @@ class Offer:
 
     draws_on        the provider's buckets that a request for it uses up
     context_window  tokens it can hold; None: unknown, so never a reason to refuse
+    pictures        whether it makes pictures, and is asked for nothing else
     profile         what this model takes and gives: the provider's own value, which nobody else looks into
     """
 
@@ -40,6 +41,7 @@ class Offer:
     display_name: str | None = None
     context_window: int | None = None
     profile: object = None
+    pictures: bool = False
     buckets: tuple[Bucket, ...] = field(init=False, repr=False, compare=False)
     """Every bucket that can close it: the account's, the model's own, and the provider's."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from accounts.model import Auth
+from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Headers, UpstreamRequest
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, BuildRequest, Offer
-from mcp_proxy.dialects.anthropic_ask import body_for
+from mcp_proxy.dialects.anthropic_ask import bad_request, body_for
 
 VERSION = "2023-06-01"
 """What `anthropic-version` says where the caller does not (docs: "Versions")."""
@@ -68,8 +69,10 @@ def messages_url(base_url: str, endpoint: Endpoint, beta: bool) -> str:
 def native_request(*, to_anthropic: bool) -> BuildRequest:
     """The `request` of a provider that speaks Anthropic Messages: the client's bytes under another model name."""
 
-    def request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest:
+    def request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failure:
         """The client's request as this upstream takes it, with this account's key."""
+        if ask.endpoint is Endpoint.IMAGES:
+            return bad_request(f"model: {offer.model} makes no pictures")
         return UpstreamRequest(
             method="POST",
             url=messages_url(access.base_url, ask.endpoint, ask.beta),

@@ -13,7 +13,7 @@ from accounts.model import Credential
 from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
-from mcp_proxy.core.messages import Ask
+from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, Offer, Provider
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
@@ -105,6 +105,8 @@ class Exchange:
         self._begun = loop.time()
         around = self.around
         target = around.catalog.resolve(self.ask.model, around.pool, around.policy)
+        if self.ask.endpoint is Endpoint.IMAGES:
+            target = replace(target, serving={who: as_ for who, as_ in target.serving.items() if as_.offer.pictures})
         if not target.serving:
             self.failure = unserved(self.ask.model, around.pool.seats)
             return self.failure

@@ -151,6 +151,11 @@ class Gateway:
         """Whether somebody serves a model name."""
         return bool(self._catalog.resolve(name, self.pool, self.policy).serving)
 
+    def picture_model(self) -> str | None:
+        """The first model that makes pictures; None where no account has one."""
+        offers = (offer for seat in self.pool.seats if seat.account.enabled for offer in seat.offers.values())
+        return next((offer.model for offer in offers if offer.pictures), None)
+
     def _gate(self, model: str) -> Gate:
         if len(self._gates) > RECENT:
             self._gates.clear()

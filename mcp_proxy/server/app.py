@@ -15,6 +15,7 @@ from rodi import Container
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.auth import Cors, Denial, Door, Visitor
 from mcp_proxy.server.errors import encoded, error_response, request_id, visit_of
+from mcp_proxy.server.images import add_image_routes
 from mcp_proxy.server.knocks import Knocks
 from mcp_proxy.server.messages import add_message_routes
 from mcp_proxy.server.models import add_model_routes
@@ -26,6 +27,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 PATHS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(/v1)?/v1/messages(/count_tokens)?"), "POST"),
+    (re.compile(r"/v1/images/generate"), "POST"),
     (re.compile(r"(/v1)?/v1/models(/.+)?"), "GET"),
     (re.compile(r"/health|/livez|/readyz"), "GET, HEAD"),
     (re.compile(r"/account-limits"), "GET"),
@@ -39,6 +41,7 @@ def build_app(gateway: Gateway, door: Door, read_seconds: float, local_now: Call
     """The BlackSheep application in front of a gateway."""
     router = Router()
     add_message_routes(router, gateway, read_seconds)
+    add_image_routes(router, gateway, read_seconds)
     add_model_routes(router, gateway)
     add_ops_routes(router, gateway, local_now)
     router.fallback = _nothing_here

@@ -69,6 +69,15 @@ def exit_stack(request: Request) -> AsyncExitStack:
 
 async def read_request(request: Request, endpoint: Endpoint, seconds: float) -> Ask | Response:
     """The request, parsed; or the error that it gets: 408, 413, 400."""
+    body = await read_body(request, seconds)
+    if isinstance(body, Response):
+        return body
+    ask = await apart(read_ask, len(body), endpoint, body, client_headers(request), _beta(request))
+    return failure_response(request, ask) if isinstance(ask, Failure) else ask
+
+
+async def read_body(request: Request, seconds: float) -> bytes | Response:
+    """The request's body, or the error that it gets: 408, 413."""
     declared = request.headers.get_first(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
         return error_response(request, 413, "the request is larger than 32 MB", CLOSE)
@@ -79,10 +88,7 @@ async def read_request(request: Request, endpoint: Endpoint, seconds: float) -> 
         return error_response(request, 408, f"the request's body did not come within {seconds:g} s", CLOSE)
     except MessageAborted:
         raise asyncio.CancelledError from None  # the client left in the middle of its request
-    if body is None:
-        return error_response(request, 413, "the request is larger than 32 MB", CLOSE)
-    ask = await apart(read_ask, len(body), endpoint, body, client_headers(request), _beta(request))
-    return failure_response(request, ask) if isinstance(ask, Failure) else ask
+    return error_response(request, 413, "the request is larger than 32 MB", CLOSE) if body is None else body
 
 
 async def read_limited(request: Request) -> bytes | None:

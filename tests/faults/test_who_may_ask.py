@@ -307,6 +307,7 @@ ROUTES = {
     ("POST", "/v1/messages/count_tokens"): False,
     ("POST", "/v1/v1/messages"): False,
     ("POST", "/v1/v1/messages/count_tokens"): False,
+    ("POST", "/v1/images/generate"): False,
     ("GET", "/v1/models"): False,
     ("GET", "/v1/models/{path:model}"): False,
     ("GET", "/v1/v1/models"): False,
