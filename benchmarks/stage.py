@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accounts.model import Account, AccountId, ApiKey, Secret
+from accounts.model import Account, AccountId, ApiKey, Entry, OAuthClient, OAuthGrant, Secret, Token
+from benchmarks.upstream import TRANSLATED
 from mcp_proxy.cli.adapters import open_vault
 from mcp_proxy.settings import load
 
@@ -143,8 +144,39 @@ def nginx(behind: Running) -> Iterator[Running | None]:
             yield running
 
 
+def native(behind: Running, count: int) -> list[Entry]:
+    """Accounts whose answers are passed on as they are."""
+    base = f"http://127.0.0.1:{behind.port}"
+    return [
+        Entry(
+            Account(id=AccountId(f"{number:06x}"), provider="anthropic", label=f"a{number}", base_url=base),
+            ApiKey(Secret(f"key-of-the-benchmarks-{number}")),
+        )
+        for number in range(count)
+    ]
+
+
+def translated(behind: Running) -> list[Entry]:
+    """Accounts whose answers come in Gemini's wire, one for each answer; with tokens that last."""
+    token = Token(Secret("token-of-the-benchmarks"), 4e9)
+    return [
+        Entry(
+            Account(
+                id=AccountId(f"{number:06x}"),
+                provider="antigravity",
+                label=f"t{number}",
+                base_url=f"http://127.0.0.1:{behind.port}/{path}",
+                models=(model,),
+                extra={"project": "benchmark"},
+            ),
+            OAuthGrant(Secret("grant-of-the-benchmarks"), OAuthClient("client-of-the-benchmarks"), token),
+        )
+        for number, (model, path) in enumerate(TRANSLATED.items(), start=1000)
+    ]
+
+
 @contextlib.contextmanager
-def proxy(behind: Running, accounts: int = 3, toml: str = "") -> Iterator[Running]:
+def proxy(accounts: Sequence[Entry], toml: str = "") -> Iterator[Running]:
     """The product as it is used: sealed accounts, the key asked for, a log line for every request."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "home")
@@ -153,14 +185,7 @@ def proxy(behind: Running, accounts: int = 3, toml: str = "") -> Iterator[Runnin
         port = free_port()
         environ = {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": KEY}
         vault = open_vault(load({}, environ))
-        for number in range(accounts):
-            account = Account(
-                id=AccountId(f"{number:06x}"),
-                provider="anthropic",
-                label=f"a{number}",
-                base_url=f"http://127.0.0.1:{behind.port}",
-            )
-            vault.add(account, ApiKey(Secret(f"key-of-the-benchmarks-{number}")))
+        vault.edit(lambda _: tuple(accounts))
         command = (sys.executable, "-m", "mcp_proxy", "serve", "--port", str(port), "--no-soft-limit")
         with _started("proxy", 0, port, command, **environ) as running:
             time.sleep(1.5)  # its models have been read

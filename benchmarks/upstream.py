@@ -71,6 +71,25 @@ LISTED = document({"data": [{"id": name, "type": "model"} for name in MODELS], "
 OVERLOADED = document({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529)
 
 
+def part(text: str, **more: object) -> bytes:
+    """An event of Gemini's wire, as Google's Cloud Code API wraps it."""
+    candidate = {"content": {"role": "model", "parts": [{"text": text}]}, **more}
+    usage = {"promptTokenCount": 20_000, "candidatesTokenCount": 400, "totalTokenCount": 20_400}
+    said = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "bench", "responseId": "benchmark"}
+    return chunk(f"data: {json.dumps({'response': said})}\r\n\r\n".encode())
+
+
+LAST_PART = part("", finishReason="STOP") + b"0\r\n\r\n"
+PARTS = [part("some words of an answer")] * BURST_EVENTS
+WHOLE_ANSWER = STREAM_HEAD + part("word " * 350) + LAST_PART
+TRANSLATED = {"gemini-3-flash": "short", "gemini-3.1-pro-high": "burst"}
+"""Models of Gemini's wire, each served under a path of its own: that tells what is to be answered."""
+
+GOOGLE_SAYS = document(
+    {"models": {name: {"displayName": name, "quotaInfo": {"remainingFraction": 1.0}} for name in TRANSLATED}}
+)
+
+
 class Upstream(asyncio.Protocol):
     """One connection. pace: seconds between two events of a paced stream; events: how many it has."""
 
@@ -105,7 +124,7 @@ class Upstream(asyncio.Protocol):
                 if length and len(data) < end + min(length, 60):  # the model's name has to be in it
                     self._data = data
                     return
-                self._answer = partial(self._say, head[:4], data[end : end + 60])
+                self._answer = partial(self._say, head[: head.find(b"\r")], data[end : end + 60])
                 self._missing = length
                 data = data[end:]
                 if not length:
@@ -117,9 +136,12 @@ class Upstream(asyncio.Protocol):
             if not self._missing:
                 self._answer()
 
-    def _say(self, method: bytes, start: bytes) -> None:
-        if method == b"get ":
+    def _say(self, line: bytes, start: bytes) -> None:
+        """Answer a request, by its first line and how its body starts."""
+        if line.startswith(b"get "):
             self._transport.write(LISTED)
+        elif b"/v1internal:" in line:
+            self._translated(line)
         elif b"bench-message" in start:
             self._transport.write(MESSAGE)
         elif b"bench-bursts" in start:
@@ -135,6 +157,14 @@ class Upstream(asyncio.Protocol):
             pace, events = self._paced[name]
             self._transport.write(STREAM_HEAD + opening(name.decode()))
             self._beat(pace, events, asyncio.get_running_loop().time() + pace)
+
+    def _translated(self, line: bytes) -> None:
+        if b":streamgeneratecontent" not in line:
+            self._transport.write(GOOGLE_SAYS)
+        elif line.startswith(b"post /burst/"):
+            self._burst([STREAM_HEAD, *PARTS, LAST_PART])
+        else:
+            self._transport.write(WHOLE_ANSWER)
 
     def _burst(self, pieces: list[bytes]) -> None:
         """Every event in a packet of its own, as a server sends them that flushes each."""
