@@ -108,6 +108,7 @@ async def test_of_two_silent_ones_both_are_asked_and_left(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 async def test_the_real_head_deadline_leaves_a_silent_upstream_for_the_next(tmp_path: Path) -> None:
     """U1, with the real number."""
     async with upstream(messages(silent)) as a0, upstream(messages(well)) as a1:

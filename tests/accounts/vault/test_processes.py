@@ -51,6 +51,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_hundred_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path) -> None:
     killed_rounds(tmp_path, rounds=100, writes=1000, longest=1.5)
 
@@ -81,5 +82,6 @@ def test_two_command_lines_and_a_server_store_together_and_lose_nothing(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_long_crowd_loses_nothing(tmp_path: Path) -> None:
     crowd(tmp_path, each=300)
