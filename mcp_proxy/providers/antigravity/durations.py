@@ -9,6 +9,7 @@ from typing import Any
 from mcp_proxy.core.failure import Refusal
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.providers._times import LONGEST_SECONDS, moment, retry_after
+from mcp_proxy.providers.antigravity.told import Told
 
 SHORTEST_SECONDS = 0.5
 """What "now" means in an answer that refuses."""
@@ -39,20 +40,15 @@ def told_in(text: str) -> float | None:
     return duration(said[1].lower()) if said[1] else float(said[2]) * _WORDS[said[3].lower()]
 
 
-def wait(details: Sequence[Mapping[str, Any]], message: str, top: Mapping[str, Any], answer: Refusal, now: Instant) -> (
-    float | None
-):  # fmt: skip
-    """Seconds until the upstream says to come back, from what is most exact; None where it does not say.
-
-    details  the error's `details`; top: the document around the error
-    """
-    seconds = _in_details(details, now)
+def wait(told: Told, answer: Refusal, now: Instant) -> float | None:
+    """Seconds until the upstream says to come back, from where it says so best; None where it does not say."""
+    seconds = _in_details(told.details, now)
     if seconds is None:
         seconds = _in_headers(answer, now)
     if seconds is None:
-        seconds = told_in(message)
+        seconds = told_in(told.message)
     if seconds is None:
-        seconds = _in_milliseconds(top)
+        seconds = _in_milliseconds(told.top)
     if seconds is None:
         return None
     return min(seconds if seconds > 0 else SHORTEST_SECONDS, LONGEST_SECONDS)

@@ -31,8 +31,7 @@ VERSION = "Google refuses this client version; raise [providers.antigravity] cli
 def read_failure(refusal: Refusal, offer: Offer, now: Instant) -> Failure:
     """What a refusal means. Total."""
     told = read(refusal.status, refusal.body)
-    seconds = wait(told.details, told.message, told.top, refusal, now)
-    return _Reader(refusal, told, offer, now, seconds).failure()
+    return _Reader(refusal, told, offer, now, wait(told, refusal, now)).failure()
 
 
 class _Reader:

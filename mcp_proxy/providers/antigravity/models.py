@@ -79,8 +79,6 @@ def _plain_offer(model: ModelId) -> Offer:
 
 _USUAL = {ModelId(name): (title, window) for name, title, window in _MODELS}
 
-SERVES = Serves(offers=tuple(offer(model) for model in _USUAL), sizes=_SIZES, offer=_plain_offer)
-
 
 async def available(transport: Transport, access: Access, now: Instant) -> dict[str, Any] | Failure:
     """The list of models as the account has it, each with what is left of its quota."""
@@ -157,3 +155,6 @@ def _title(value: Any) -> str | None:
 
 def _size(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 1000 else None
+
+
+SERVES = Serves(offers=tuple(offer(model) for model in _USUAL), sizes=_SIZES, offer=_plain_offer)
