@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from mcp_proxy.core.events import Error, Event, MessageDelta
+from mcp_proxy.core.events import AnswerUsage, Error, Event, MessageDelta
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse
 from mcp_proxy.dialects.fold import Fold, to_json, to_sse
@@ -107,21 +107,26 @@ class Pictures(Translated):
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The message, or why there is none."""
-        usage: Any = {"input_tokens": 0, "output_tokens": 0}
+        end: MessageDelta | None = None
         async for events in self._events():
-            usage = next((event.usage for event in events if isinstance(event, MessageDelta)), usage)
+            end = next((event for event in events if isinstance(event, MessageDelta)), end)
         made = [
             {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": image.data}}
             for image in self._decoder.images
         ]
-        failure = None if made else self._failure()
-        if failure is not None:
-            yield document(failure)
-        elif not made:
-            yield to_json(error("api_error", "the model made no picture", code=502))
-        else:
-            stop = {"stop_reason": "end_turn", "stop_sequence": None}
-            yield to_json({**self._head, "content": made, **stop, "usage": usage})
+        if not made:
+            yield self._none(end)
+            return
+        stop = {"stop_reason": "end_turn", "stop_sequence": None}
+        yield to_json({**self._head, "content": made, **stop, "usage": end.usage if end else AnswerUsage()})
+
+    def _none(self, end: MessageDelta | None) -> bytes:
+        """Why there is no picture. One that the model refuses to make, it refuses to everybody."""
+        if (failure := self._failure()) is not None:
+            return document(failure)
+        if end is not None and end.delta.stop_reason == "refusal":
+            return to_json(error("invalid_request_error", "the model refuses to make this picture", code=400))
+        return to_json(error("api_error", "the model made no picture", code=502))
 
 
 def document(failure: Failure) -> bytes:

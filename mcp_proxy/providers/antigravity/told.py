@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 from mcp_proxy.core.failure import ERROR_TYPES, status_of
 from mcp_proxy.core.ids import ModelId
@@ -97,7 +96,7 @@ _TOO_LONG = re.compile(r"prompt is too long|input token count.{0,80}exceed|excee
 _LICENCE = re.compile(r"lack a gemini code assist license|\(#3501\)")
 _LOCATION = re.compile(r"unsupported_location|not available in your location|location is not supported")
 _VERIFY = re.compile(r"^verify your account|to continue, verify your account")
-_URL = re.compile(r"https://[^\s\"'<>]+")
+_SIGN_IN = re.compile(r"(?<![!-~])https://accounts\.google\.com/[!#-;=?-~]*")
 _NOTICES = profile_of(ModelId("")).notices
 
 
@@ -151,9 +150,9 @@ def _status(status: int, error: Mapping[str, Any], kind: str) -> int:
 
 def _verification(metadata: Mapping[str, Any], message: str) -> str:
     """A page of Google's own sign-in; any other is a trap."""
-    for url in (_text(metadata.get("validation_url")), *_URL.findall(message)):
-        if url.startswith("https://accounts.google.com/") and url.isascii() and url.isprintable():
-            return url if urlsplit(url).netloc == "accounts.google.com" else ""
+    for text in (_text(metadata.get("validation_url")), message):
+        if found := _SIGN_IN.search(text):
+            return found[0].rstrip(".,;)")
     return ""
 
 
