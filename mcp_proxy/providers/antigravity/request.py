@@ -21,6 +21,8 @@ from mcp_proxy.providers.antigravity.models import known_of
 SILENT_SECONDS = 120.0
 """The longest silence between two chunks: a model that thinks shows its thoughts meanwhile."""
 
+_NAMING = frozenset({"x-claude-code-session-id", "x-session-id"})
+
 
 def request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failure:
     """The request, with how its answer is read."""
@@ -36,7 +38,7 @@ def request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failure
 
 def _message(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failure:
     known = known_of(offer)
-    encoded = encode(ask.body, known.profile, session(ask), trust_signatures=not ask.unsigned)
+    encoded = encode(ask.body, known.profile, _session(ask), trust_signatures=not ask.unsigned)
     if isinstance(encoded, Failure):
         return encoded
     seed = hashlib.blake2b(encoded.request, digest_size=16).hexdigest()
@@ -53,3 +55,9 @@ def _message(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failur
     # Always in events: an answer that comes whole lacks its thoughts, and some models give none so.
     url = address(access, "streamGenerateContent?alt=sse")
     return UpstreamRequest("POST", url, headers(access, "text/event-stream"), body, SILENT_SECONDS, translate)
+
+
+def _session(ask: Ask) -> str:
+    """The conversation's name; empty where nobody named it: its first words then stand for it, read once by `encode`."""
+    named = any(name in _NAMING for name, _ in ask.headers) or b'"user_id"' in ask.body
+    return session(ask) if named else ""

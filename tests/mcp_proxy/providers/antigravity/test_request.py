@@ -82,6 +82,19 @@ def test_a_conversation_keeps_its_session_and_another_has_its_own() -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
+def test_a_conversation_that_nobody_named_is_known_by_its_first_words() -> None:
+    ids = [
+        sent(ask)["request"]["sessionId"]
+        for ask in (
+            wish(),
+            wish(messages=HISTORY),
+            wish(messages=[{"role": "user", "content": "Hi"}]),
+            wish(metadata={"user_id": "user_1_account__session_one"}),
+        )
+    ]
+    assert ids[0] == ids[1] and len(set(ids)) == 3
+
+
 def test_the_same_request_is_the_same_bytes_and_another_has_another_id() -> None:
     assert built(wish()).body == built(wish()).body
     assert sent(wish())["requestId"] != sent(wish(max_tokens=7000))["requestId"]
