@@ -20,7 +20,8 @@ from mcp_proxy.gateway.tokens import Tokens
 log = structlog.get_logger("mcp_proxy.accounts")
 
 LOOK_SECONDS = 0.5
-MAX_REASON = 300
+MAX_REASON = 1000
+"""Characters; an address at which a person has to verify an account fits."""
 
 
 class Ledger(Protocol):

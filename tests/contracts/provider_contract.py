@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 from accounts.model import Auth, Secret, Token, Verdict, Works
@@ -15,6 +16,7 @@ from mcp_proxy.core.provider import Access, Listed, Offer, Provider, Size
 from mcp_proxy.core.quota import ACCOUNT, BILLING, Quota, model_bucket
 from mcp_proxy.core.time import Instant
 from mcp_proxy.dialects.anthropic_ask import read_ask
+from mcp_proxy.gateway.answer import read_answer
 from tests.fakes import FakeResponse, FakeTransport
 
 NAMES = frozenset(
@@ -63,7 +65,13 @@ GARBAGE: tuple[Any, ...] = (
 
 def access(provider: Provider, auth: Auth | None = None) -> Access:
     base_url = provider.base_url or "https://own.example/prefix"
-    return Access(base_url, auth or provider.auth, Token(Secret(KEY)))
+    known = {name: f"known-{name}" for name in provider.needs}
+    return Access(base_url, auth or provider.auth, Token(Secret(KEY)), known=known)
+
+
+def native(provider: Provider) -> bool:
+    """Whether it speaks Anthropic's wire itself, so that its requests are the client's own."""
+    return asked(provider, asking(), access(provider)).translate is None
 
 
 def offers(provider: Provider) -> tuple[Offer, ...]:
@@ -73,7 +81,10 @@ def offers(provider: Provider) -> tuple[Offer, ...]:
 def asking(endpoint: Endpoint = Endpoint.MESSAGES, *, beta: bool = True) -> Ask:
     headers = [(name, CLIENTS_OWN) for name in PRIVATE]
     headers += [("accept-encoding", "gzip"), ("content-length", "9"), ("anthropic-beta", "a-1,dangerous-tool-use-2")]
-    body = b'{"model":"claude-opus-5-5","messages":[],"safeguards":[{"x":"/home/someone"}],"stream":true}'
+    body = (
+        b'{"model":"claude-opus-5-5","messages":[{"role":"user","content":"Hi"}],'
+        b'"safeguards":[{"x":"/home/someone"}],"stream":true}'
+    )
     ask = read_ask(endpoint, body, tuple(headers), beta)
     assert isinstance(ask, Ask)
     return ask
@@ -115,6 +126,44 @@ def no_private_headers(request: UpstreamRequest) -> None:
     assert all(name == name.lower() for name in names)
     assert [value for name, value in request.headers if name == "accept-encoding"] == ["identity"]
     assert not {"cookie", "host", "content-length", "connection", "te", "x-forwarded-for"} & set(names)
+
+
+def a_foreign_request_tells_nothing_of_the_client(provider: Provider) -> None:
+    """Of the client's request it holds what was translated, and of the account one credential."""
+    request = asked(provider, asking(), access(provider))
+    carried = [pair for pair in request.headers if pair[0] in ("x-api-key", "authorization")]
+    assert carried == [("authorization", f"Bearer {KEY}")]
+    assert CLIENTS_OWN not in repr(request.headers) and KEY not in request.url and KEY.encode() not in request.body
+    no_private_headers(request)
+    assert not [name for name, _ in request.headers if name.startswith(("anthropic-", "x-stainless-", "x-app"))]
+    assert request.method == "POST" and request.url.startswith(f"{access(provider).base_url}/")
+    assert b"/home/someone" not in request.body and b"Hi" in request.body
+    assert all(f"known-{name}".encode() in request.body for name in provider.needs)
+    assert asked(provider, asking(), access(provider)).body == request.body
+    refused = provider.request(replace(asking(), body=b"[]"), Offer(ModelId("up-model")), access(provider))
+    assert isinstance(refused, Failure) and (refused.blame, refused.status) == (Blame.REQUEST, 400)
+
+
+async def a_foreign_answer_is_an_answer_or_none(provider: Provider) -> None:
+    """Whatever comes with status 200: never half a message, and every response is closed but an answer's."""
+    for stream in (True, False):
+        ask = replace(asking(), stream=stream)
+        translate = asked(provider, ask, access(provider)).translate
+        assert translate is not None
+        for document in GARBAGE:
+            body = document if isinstance(document, bytes) else json.dumps(document).encode()
+            for pieces in ((body,), (b"data: " + body + b"\n\n",), (body, NetworkTrouble(Trouble.CUT, sent=True))):
+                response = FakeResponse(200, (("content-length", "9"), ("x-trace", "t")), pieces)
+                translated = translate(response)
+                assert ("x-trace", "t") in translated.headers
+                assert "content-length" not in dict(translated.headers)
+                await translated.aclose()
+                assert response.closed
+                try:
+                    result = await read_answer(translate(response), ask, provider, offers(provider)[0], NOW)
+                except NetworkTrouble:
+                    continue
+                assert isinstance(result, Failure) and result.blame is not Blame.ACCOUNT
 
 
 def asked(provider: Provider, ask: Ask, access: Access) -> UpstreamRequest:
@@ -166,7 +215,7 @@ def a_key_in_an_error_is_not_repeated(provider: Provider) -> None:
         error = {"type": "authentication_error", "message": f"invalid key {secret}, sorry"}
         body = json.dumps({"type": "error", "error": error}).encode()
         failure = provider.read_failure(Refusal(401, (), body), offers(provider)[0], NOW)
-        assert failure.blame is Blame.ACCOUNT and failure.limit is None
+        assert failure.blame is (Blame.ACCOUNT if provider.mint is None else Blame.TOKEN) and failure.limit is None
         assert "invalid key" in failure.message and secret not in failure.message
 
 
@@ -203,7 +252,7 @@ async def _ask_everything(provider: Provider, transport: FakeTransport, status: 
     assert isinstance(verdict, Verdict)
     if status is None:
         assert verdict.works is Works.UNREACHABLE and verdict.detail
-    if status in (401, 403):
+    if status == 401 or (status == 403 and provider.mint is None):  # with a minted token, 403 can be anybody's word
         assert verdict.works is Works.REFUSED and verdict.detail
     if provider.quotas is not None:
         read = await provider.quotas(transport, access(provider), NOW)

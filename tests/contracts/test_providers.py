@@ -106,6 +106,7 @@ HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=4).map(tuple)
 def test_names_are_unique_and_people_know_them() -> None:
     assert set(ALL) >= {
         "anthropic",
+        "antigravity",
         "zai",
         "zhipu",
         "kimi",
@@ -126,9 +127,17 @@ def test_the_form_is_consistent(provider: Provider) -> None:
 
 @EVERY
 def test_requests_are_what_this_upstream_may_see(provider: Provider) -> None:
+    if not contract.native(provider):
+        contract.a_foreign_request_tells_nothing_of_the_client(provider)
+        return
     contract.a_request_carries_one_credential_and_no_other(provider)
     contract.a_request_goes_under_the_base_url(provider)
     contract.safeguards_reach_anthropic_alone(provider)
+
+
+@pytest.mark.parametrize("provider", [provider for provider in ALL.values() if not contract.native(provider)])
+async def test_a_foreign_answer_is_an_answer_or_none(provider: Provider) -> None:
+    await contract.a_foreign_answer_is_an_answer_or_none(provider)
 
 
 @EVERY
