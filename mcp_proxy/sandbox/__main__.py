@@ -8,8 +8,8 @@ import contextlib
 import sys
 
 from mcp_proxy.sandbox.box import Sandbox
-from mcp_proxy.sandbox.hosts import HOSTS
 from mcp_proxy.sandbox.strict import Rules
+from mcp_proxy.sandbox.table import HOSTS
 
 
 def options() -> argparse.Namespace:
@@ -27,7 +27,8 @@ async def serve(hosts: list[str], *, port: int, accounts: int, rules: Rules) -> 
     async with Sandbox(hosts, ports=ports, rules=rules) as box:
         for name in hosts:
             keys = [box.account(name).key for _ in range(accounts)]
-            sys.stdout.write("\n  ".join([f"{name}  {box.url(name)}", *keys]) + "\n")
+            told = [f"{key}={value}" for key, value in box.settings(name).items()]
+            sys.stdout.write("\n  ".join([f"{name}  {box.url(name)}", *keys, *told]) + "\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 

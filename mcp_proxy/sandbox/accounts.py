@@ -28,6 +28,11 @@ class Place(StrEnum):
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
     QUOTA = "quota"
+    PROJECT = "project"
+    ONBOARD = "onboard"
+    AUTHORIZE = "authorize"
+    TOKEN = "token"  # noqa: S105 - a place
+    USERINFO = "userinfo"
 
 
 class Counts(StrEnum):
@@ -173,6 +178,11 @@ class Account(Scripted):
     def speak(self, voice: Voice | Answer | None) -> None:
         """Every answer that was not said by `say` comes from here; None: the default text again."""
         self.voice = (lambda _: voice) if isinstance(voice, Answer) else voice
+
+    @property
+    def told(self) -> bool:
+        """Whether its next answer was given by `say`."""
+        return bool(self._said)
 
     def answer(self, body: dict[str, Any]) -> Answer:
         if self._said:

@@ -6,14 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Literal, Self, overload
 
 from mcp_proxy.sandbox.accounts import Account, Model, Window
-from mcp_proxy.sandbox.hosts import HOSTS, Host
+from mcp_proxy.sandbox.google.account import GoogleAccount
+from mcp_proxy.sandbox.google.service import GoogleService
+from mcp_proxy.sandbox.hosts import Host
 from mcp_proxy.sandbox.received import Received
 from mcp_proxy.sandbox.replies import Step, honest
 from mcp_proxy.sandbox.service import Service
 from mcp_proxy.sandbox.strict import MAX_BODY, Rules
+from mcp_proxy.sandbox.table import HOSTS, service_of
 from mcp_proxy.sandbox.wire import Heard, Left, Line, Unreadable
 from mcp_proxy.sandbox.wrongs import Wrong
 
@@ -46,7 +49,7 @@ class Sandbox:
         keep: int = 10_000,
     ) -> None:
         rows = [HOSTS[host] if isinstance(host, str) else host for host in hosts]
-        self._services = {row.name: Service(host=row, rules=rules) for row in rows}
+        self._services = {row.name: service_of(row, rules) for row in rows}
         self._clock = clock
         self._ports = ports or {}
         self._keep = keep
@@ -66,6 +69,10 @@ class Sandbox:
         service = self._services[name]
         return f"http://{service.authority}{service.host.prefix}"
 
+    @overload
+    def account(self, host: Literal["antigravity"], **how: Any) -> GoogleAccount: ...
+
+    @overload
     def account(
         self,
         host: str,
@@ -75,11 +82,37 @@ class Sandbox:
         models: Iterable[str | Model] | None = None,
         windows: Iterable[Window] | None = None,
         concurrency: int | None = None,
-    ) -> Account:
-        """A new account of a host; key, models and windows are the host's own kind where not given."""
-        made = self._services[host].account(alias, key, models, windows, self._clock())
+    ) -> Account: ...
+
+    def account(
+        self,
+        host: str,
+        *,
+        key: str | None = None,
+        alias: str | None = None,
+        models: Iterable[str | Model] | None = None,
+        windows: Iterable[Window] | None = None,
+        concurrency: int | None = None,
+        **more: Any,
+    ) -> Any:
+        """A new account of a host; key, models and windows are the host's own kind where not given.
+
+        more  what only this host's accounts have: fields of `GoogleAccount`
+        """
+        made = self._services[host].account(alias, key, models, windows, self._clock(), **more)
         made.concurrency = concurrency
         return made
+
+    def google(self) -> GoogleService:
+        """The simulated Google: who sits before its sign-in page, and what it gave out."""
+        service = self._services["antigravity"]
+        assert isinstance(service, GoogleService)  # noqa: S101 - the table makes no other
+        return service
+
+    def settings(self, host: str) -> dict[str, str]:
+        """The environment with which the proxy asks this sandbox wherever it would ask the real host."""
+        service = self._services[host]
+        return service.settings() if isinstance(service, GoogleService) else {}
 
     @property
     def accounts(self) -> list[Account]:

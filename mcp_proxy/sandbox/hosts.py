@@ -300,4 +300,4 @@ CUSTOM = Host(
     exhausted=anthropic_exhausted,
     crowded=anthropic_crowded,
 )
-HOSTS: Mapping[str, Host] = {host.name: host for host in (ANTHROPIC, SUBSCRIPTION, ZAI, CUSTOM)}
+NATIVE: Mapping[str, Host] = {host.name: host for host in (ANTHROPIC, SUBSCRIPTION, ZAI, CUSTOM)}

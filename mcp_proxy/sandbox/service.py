@@ -98,7 +98,7 @@ class Service(Scripted):
         listing = own == "/v1/models" or own.startswith("/v1/models/")
         return Place.MODELS if listing and self.host.lists else None
 
-    def owner(self, heard: Heard) -> Account | None:
+    def owner(self, heard: Heard, now: float) -> Account | None:
         """Whose key a request carries, in any header this host reads one from."""
         for key in self.keys(heard):
             account = self.accounts.get(key)
@@ -114,13 +114,13 @@ class Service(Scripted):
         """What to do about a request. Fills in `received`: whose it is, what is wrong, which fault it met."""
         heard, place = received.heard, self.place(received.path)
         trace = f"req_sandbox_{next(self._ids):06d}"
-        received.account = account = self.owner(heard)
+        received.account = account = self.owner(heard, now)
         body: Json = {}
         wrong: Wrong | None = None
         try:
-            body = self.check(heard, place, account)
+            body = self.check(heard, place, account, now)
         except Wrong as found:
-            wrong, received.wrong = found, found.message
+            wrong, received.wrong = found, self.complaint(found)
         if place is None and not received.path.endswith(OPTIONAL):
             received.wrong = "no such path"
 
@@ -137,6 +137,10 @@ class Service(Scripted):
             return [head(reply)]
         return honest(reply) if reply.chunked or not reply.delay else [Pause(reply.delay), *honest(reply)]
 
+    def complaint(self, wrong: Wrong) -> str:
+        """What is written down of a request that is not in order."""
+        return wrong.message
+
     def fault(self, account: Account | None, place: Place | None, *, in_order: bool) -> Fault | None:
         """A one-shot before a standing fault, the account's before the host's."""
         place = place or Place.MESSAGES
@@ -147,7 +151,7 @@ class Service(Scripted):
                     return fault
         return next((fault for owner in scripted if (fault := owner.standing(place))), None)
 
-    def check(self, heard: Heard, place: Place | None, account: Account | None) -> Json:
+    def check(self, heard: Heard, place: Place | None, account: Account | None, now: float) -> Json:
         """The body, where one is wanted. Raises `Wrong` for what this host does not take.
 
         A request that carries nobody's key is looked at for its manners alone.

@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from accounts.model import Account, AccountId, ApiKey, Secret
+from accounts.model import Account, AccountId, ApiKey, Credential, Secret
 from mcp_proxy.cli.adapters import open_vault
 from mcp_proxy.cli.compose import serving
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.sandbox import Account as Upstream
-from mcp_proxy.sandbox import Sandbox
+from mcp_proxy.sandbox import GoogleAccount, Sandbox
 from mcp_proxy.server.serving import Server
 from mcp_proxy.settings import Settings, load
 from tests.faults.secrets import MARK
@@ -68,21 +68,17 @@ def settings(home: Path, toml: str = "", **environ: str) -> Settings:
     return load({}, {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": KEY, **environ})
 
 
-Held: TypeAlias = tuple[str, Upstream] | tuple[str, Upstream, dict[str, Any]]
-"""An account of the sandbox: its provider, itself, and what the proxy's account says besides."""
-
-
-Stored: TypeAlias = tuple[str, str, dict[str, Any]]
-"""An account as the vault gets it: provider, key, and the fields of `Account` besides; among them `label`."""
+Stored: TypeAlias = tuple[str, "str | Credential", dict[str, Any]]
+"""An account as the vault gets it: provider, key or grant, and the fields of `Account` besides; among them `label`."""
 
 
 def store(at: Settings, accounts: Sequence[Stored]) -> dict[str, str]:
     """Put accounts into the vault; their ids by label."""
     vault = open_vault(at)
     ids = {}
-    for number, (provider, key, fields) in enumerate(accounts):
+    for number, (provider, given, fields) in enumerate(accounts):
         account = Account(id=AccountId(f"{number:06x}"), provider=provider, **fields)
-        vault.add(account, ApiKey(Secret(key)))
+        vault.add(account, ApiKey(Secret(given)) if isinstance(given, str) else given)
         ids[account.label] = str(account.id)
     return ids
 
@@ -114,12 +110,20 @@ async def running(
     grace: float = 2.0,
     environ: dict[str, str] | None = None,
 ) -> AsyncIterator[Proxy]:
-    """The proxy in front of accounts of the sandbox, labelled by their aliases."""
-    accounts = [
-        (host, upstream.key, {"label": upstream.alias, "base_url": box.url(host), **(more[0] if more else {})})
-        for host, upstream, *more in upstreams
-    ]
-    async with serving_accounts(home, accounts, toml, grace, environ) as proxy:
+    """The proxy in front of accounts of the sandbox, labelled by their aliases.
+
+    An account that signs in on a page is stored as its grant, and its provider's addresses are set to the sandbox's.
+    """
+    accounts: list[Stored] = []
+    around: dict[str, str] = {}
+    for host, upstream, *more in upstreams:
+        fields = {"label": upstream.alias, **(more[0] if more else {})}
+        if isinstance(upstream, GoogleAccount):
+            accounts.append((host, upstream.grant(), fields))
+            around |= box.settings(host)
+        else:
+            accounts.append((host, upstream.key, {"base_url": box.url(host), **fields}))
+    async with serving_accounts(home, accounts, toml, grace, {**around, **(environ or {})}) as proxy:
         proxy.box = box
         yield proxy
 

@@ -1,0 +1,1 @@
+"""A simulated Google: its sign-in and Antigravity's Cloud Code, stricter than the real ones."""
