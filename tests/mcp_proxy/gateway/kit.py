@@ -56,6 +56,7 @@ class FakeLedger:
     marked: list[tuple[str, str]] = field(default_factory=list)
     renewed: list[tuple[str, OAuthGrant]] = field(default_factory=list)
     alone_with: set[str] = field(default_factory=set)
+    saving: Callable[[], object] = lambda: None
 
     def read(self) -> Sequence[tuple[Account, Credential]]:
         self.reads += 1
@@ -75,6 +76,7 @@ class FakeLedger:
     def renew(self, account: AccountId, before: OAuthGrant, after: OAuthGrant) -> None:
         if self.trouble is not None:
             raise self.trouble
+        self.saving()
         self.renewed.append((account, after))
         self._put(account, before, lambda known: (known, after))
 
