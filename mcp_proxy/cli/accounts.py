@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
-from accounts.model import Account, AccountId, Credential, Entry, Token, Verdict, Works, secrets_of
+from accounts.model import Account, AccountId, Credential, Entry, Verdict, Works, secrets_of
 from mcp_proxy.providers import all_providers
 from mcp_proxy.settings import PROVIDERS, Settings, from_process
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
 
-VERIFY_SECONDS = 30.0
+VERIFY_SECONDS = 90.0
+"""A provider may have to set an account up before it can say whether it works."""
 
 # What is heavy (the HTTP client, TinyDB, SQLite) is imported by the port that needs it.
 
@@ -44,27 +46,44 @@ def verify(account: Account, credential: Credential) -> Verdict:
 async def _verify(account: Account, credential: Credential) -> Verdict:
     import asyncio
 
-    from mcp_proxy.cli.adapters import make_catalog
-    from mcp_proxy.cli.clock import SystemClock
+    from mcp_proxy.cli.minting import at_work
+    from mcp_proxy.core.failure import Blame, Failure
     from mcp_proxy.core.http import NetworkTrouble
-    from mcp_proxy.transport.client import Client, tls
 
-    catalog = make_catalog(settings())
-    key = secrets_of(credential)[0]
-    provider, access = catalog.provider(account), catalog.access(account, Token(key))
-    if provider is None or access is None:
-        return Verdict(Works.UNREACHABLE, f"{account.provider}: no such provider, or no address")
-    client = Client(tls())
-    try:
-        async with asyncio.timeout(VERIFY_SECONDS):
-            verdict = await provider.verify(client, access, SystemClock().now())
-    except NetworkTrouble as trouble:
-        return Verdict(Works.UNREACHABLE, str(trouble))
-    except TimeoutError:
-        return Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s")
-    finally:
-        await client.aclose()
-    return Verdict(verdict.works, verdict.detail.replace(key.reveal(), "…"))
+    async with at_work(settings(), account, credential) as work:
+        provider = work.catalog.provider(account)
+        if provider is None or work.catalog.base_url(account) is None:
+            return Verdict(Works.UNREACHABLE, f"{account.provider}: no such provider, or no address")
+        access = await work.tokens.signed(account)
+        if isinstance(access, Failure):
+            works = Works.REFUSED if access.blame is Blame.ACCOUNT else Works.UNREACHABLE
+            return Verdict(works, access.message)
+        try:
+            async with asyncio.timeout(VERIFY_SECONDS):
+                verdict = await provider.verify(work.client, access, work.clock.now())
+        except NetworkTrouble as trouble:
+            return Verdict(Works.UNREACHABLE, str(trouble))
+        except TimeoutError:
+            return Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s")
+        detail = verdict.detail
+        for secret in (access.token.value, *secrets_of(credential)):
+            detail = detail.replace(secret.reveal(), "…")
+        return replace(verdict, detail=detail)
+
+
+def refresh(account: Account, credential: Credential) -> str | None:
+    """Renew the account's token, and keep it; blocks. None: it is renewed; else why not."""
+    import asyncio
+
+    return asyncio.run(_refresh(account, credential))
+
+
+async def _refresh(account: Account, credential: Credential) -> str | None:
+    from mcp_proxy.cli.minting import at_work
+
+    async with at_work(settings(), account, credential) as work:
+        failure = await work.tokens.renewed(account)
+        return failure.message if failure is not None else None
 
 
 def limits() -> Mapping[AccountId, AccountState]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from accounts.model import Account, AccountId, ApiKey, Credential
+from accounts.model import Account, AccountId, ApiKey, BrowserSignIn, Credential, OAuthClient
 from accounts.vault.files import SYSTEM, make_folder
 from accounts.vault.keys import KeySources
 from accounts.vault.vault import Vault
 from mcp_proxy.core.ids import ProviderName
-from mcp_proxy.core.provider import Size
+from mcp_proxy.core.provider import Provider, Size
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.providers import all_providers
 from mcp_proxy.routing.facts import Policy
@@ -49,12 +49,21 @@ def configured_accounts(settings: Settings) -> list[tuple[Account, Credential]]:
 
 def make_catalog(settings: Settings) -> Catalog:
     """Every provider's form, with what the operator set for it."""
-    return Catalog(
-        all_providers(),
-        {
-            ProviderName(name): Options(provider.base_url, provider.urls, provider.tier, sticky=not provider.spread)
-            for name, provider in settings.providers.items()
-        },
+    providers = all_providers()
+    return Catalog(providers, {name: _options(settings, form) for name, form in providers.items()})
+
+
+def _options(settings: Settings, form: Provider) -> Options:
+    """What the operator set for a provider, and the client that its accounts sign in with where they need one."""
+    own, google, sign_in = settings.provider(form.name), settings.google, form.sign_in
+    bring = isinstance(sign_in, BrowserSignIn) and sign_in.client_names is not None
+    return Options(
+        own.base_url,
+        own.urls,
+        own.tier,
+        sticky=not own.spread,
+        client=OAuthClient(google.client_id, google.client_secret) if bring and google.client_id else None,
+        client_version=own.client_version,
     )
 
 

@@ -7,17 +7,15 @@ import contextlib
 import gc
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import structlog
 
 from accounts.exits import Exit, Trouble
-from accounts.model import Account, AccountId, Credential, Entry
-from accounts.vault.errors import VaultMissing
-from accounts.vault.vault import Vault
 from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog, make_policy, open_vault
 from mcp_proxy.cli.clock import SystemClock, local_now
+from mcp_proxy.cli.ledger import VaultLedger
 from mcp_proxy.cli.logs import configure
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.app import build_app
@@ -34,28 +32,6 @@ log = structlog.get_logger("mcp_proxy")
 
 OWN_FILES = 32
 """What the program itself has open, 19 of them always, the rest while it saves."""
-
-
-class VaultLedger:
-    """The vault as the gateway follows it. Implements `gateway.roster.Ledger`."""
-
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
-
-    def read(self) -> Sequence[tuple[Account, Credential]]:
-        return [(entry.account, entry.credential) for entry in self._vault.entries()]
-
-    def stamp(self) -> object:
-        return self._vault.stamp()
-
-    def mark_invalid(self, account: AccountId, credential: Credential, why: str) -> None:
-        def marked(entry: Entry) -> Entry:
-            same = (entry.account.id, entry.credential) == (account, credential)
-            return replace(entry, account=replace(entry.account, invalid=why)) if same else entry
-
-        if self._vault.stamp() is None:
-            raise VaultMissing(f"{self._vault.path} is gone")  # an edit would begin a new one, and a key for it
-        self._vault.edit(lambda entries: tuple(marked(entry) for entry in entries))
 
 
 def make_gateway(settings: Settings) -> Gateway:
@@ -200,7 +176,6 @@ def unused(settings: Settings) -> list[str]:
     found = ["[routing.fallbacks]"] if settings.routing.fallbacks else []
     for name, provider in settings.providers.items():
         found += [f"[providers.{name}] base_urls after the first"] if len(provider.base_urls) > 1 else []
-        found += [f"[providers.{name}] client_version"] if provider.client_version else []
     return found
 
 

@@ -53,17 +53,22 @@ class Catalog:
         """What the operator set for the account's provider."""
         return self._options.get(ProviderName(account.provider), NO_OPTIONS)
 
+    def base_url(self, account: Account) -> str | None:
+        """Where the account is asked; None where that is not known."""
+        provider = self.provider(account)
+        found = account.base_url or self.options(account).base_url or (provider.base_url if provider else None)
+        return found.rstrip("/") if found is not None else None
+
     def access(self, account: Account, token: Token) -> Access | None:
         """Where and with what the account is asked; None where its address is not known."""
         provider = self.provider(account)
         if provider is None:
             return None
-        options = self.options(account)
-        base_url = account.base_url or options.base_url or provider.base_url
+        options, base_url = self.options(account), self.base_url(account)
         if base_url is None:
             return None
         auth = account.auth or provider.auth
-        return Access(base_url.rstrip("/"), auth, token, options.urls, account.extra, options.client_version)
+        return Access(base_url, auth, token, options.urls, account.extra, options.client_version)
 
     def seat(self, account: Account, listed: tuple[Listed, ...] | None) -> Seat | None:
         """The account as a seat; `listed` is what its own model list says, None where it was not read."""

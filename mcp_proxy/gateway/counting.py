@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from accounts.model import Account
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.http import NetworkTrouble, Transport, read_all
 from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
-from mcp_proxy.core.provider import Access, Provider
+from mcp_proxy.core.provider import Provider
 from mcp_proxy.core.time import Clock, Instant, after
 from mcp_proxy.dialects.estimate import estimate_tokens
 from mcp_proxy.gateway.apart import apart
@@ -58,24 +59,26 @@ class Counter:
         for candidate in decide(facts, self._pool.seats, self._policy, now).candidates:
             if self._unsupported.get((candidate.account, candidate.offer.model), now) > now:
                 continue
-            if asked := self._counting(candidate):
+            if (asked := self._counting(candidate)) is not None:
                 counted = await self._ask(ask, candidate, *asked)
                 return await estimated(ask) if counted is None else counted
         return await estimated(ask)
 
-    def _counting(self, candidate: Candidate) -> tuple[Provider, Access] | None:
-        """The candidate's provider and how to reach it, if it counts at all."""
-        seat, token = self._pool.seat(candidate.account), self._tokens.token(candidate.account)
+    def _counting(self, candidate: Candidate) -> tuple[Provider, Account] | None:
+        """The candidate and its provider, if that counts at all."""
+        seat = self._pool.seat(candidate.account)
         provider = self._catalog.provider(seat.account) if seat else None
-        access = self._catalog.access(seat.account, token) if seat and token else None
-        return (provider, access) if provider is not None and access is not None and provider.counts else None
+        return (provider, seat.account) if seat is not None and provider is not None and provider.counts else None
 
-    async def _ask(self, ask: Ask, candidate: Candidate, provider: Provider, access: Access) -> int | Failure | None:
-        request = provider.request(ask, candidate.offer, access)
-        if isinstance(request, Failure):
-            return request
+    async def _ask(self, ask: Ask, candidate: Candidate, provider: Provider, account: Account) -> int | Failure | None:
         try:
             async with asyncio.timeout(COUNT_SECONDS):
+                access = await self._tokens.access(account)
+                if isinstance(access, Failure):
+                    return None
+                request = provider.request(ask, candidate.offer, access)
+                if isinstance(request, Failure):
+                    return request
                 transport = self._client(candidate.account, access.base_url)
                 response = await transport.send(request)
                 body = await read_all(response, MAX_COUNT_BYTES)

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import structlog
 
-from accounts.model import Credential
+from accounts.model import Credential, OAuthGrant, Token, secrets_of
 from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
@@ -98,6 +98,8 @@ class Exchange:
     _begun: float = 0.0
     _waited: float = 0.0
     _account: AccountId | None = None
+    _credential: Credential | None = None
+    _token: Token | None = None
 
     async def open(self) -> Answer | Failure:
         """Find somebody who answers; an `Answer` is held open until `close`."""
@@ -219,9 +221,8 @@ class Exchange:
         return frozenset(seat.id for seat in self.around.pool.seats if self._base_url(seat.id) == base)
 
     def _base_url(self, account: AccountId) -> str | None:
-        seat, token = self.around.pool.seat(account), self.around.tokens.token(account)
-        access = self.around.catalog.access(seat.account, token) if seat and token else None
-        return access.base_url if access else None
+        seat = self.around.pool.seat(account)
+        return self.around.catalog.base_url(seat.account) if seat is not None else None
 
     async def _attempt(self, facts: Facts, candidate: Candidate, others: bool) -> Answer | Failure:
         """Ask one seat, and learn from what it says."""
@@ -229,7 +230,7 @@ class Exchange:
         seat = around.pool.seat(candidate.account)
         if seat is None:
             return Failure(Blame.CONFIG, 502, "api_error", "the account is gone")
-        begun, asked_at, credential = loop.time(), around.clock.now(), around.tokens.credential(seat.id)
+        begun, asked_at = loop.time(), around.clock.now()
         attempt = Attempt(candidate)
         self.attempts.append(attempt)
         around.pool.begin(seat.id)
@@ -248,18 +249,51 @@ class Exchange:
         attempt.failure = result
         lesson = on_failure(result, seat, now)
         around.pool.learn(seat.id, lesson, now)
-        if lesson.invalid is not None and credential is not None:
-            around.refused(seat.id, credential, lesson.invalid)
+        if lesson.invalid is not None and self._credential is not None:
+            around.refused(seat.id, self._credential, lesson.invalid)
         return result
 
     async def _open(self, seat: Seat, offer: Offer, others: bool) -> Answer | Failure:
+        """Ask one seat; once more with a fresh token, and once more without what another model signed."""
         around = self.around
-        provider, token = around.catalog.provider(seat.account), around.tokens.token(seat.id)
-        access = around.catalog.access(seat.account, token) if token else None
-        if provider is None or access is None:
-            return Failure(Blame.CONFIG, 502, "api_error", f"{seat.provider}: no address or no credential")
-        result = await self._read(seat, offer, provider, access, others)
-        return result if isinstance(result, Answer) else scrubbed(result, access.token.value.reveal())
+        provider = around.catalog.provider(seat.account)
+        access = around.tokens.ready(seat.account) or await self._access(seat, None, others)
+        renewed = False
+        while True:
+            self._credential = around.tokens.credential(seat.id)
+            if provider is None or isinstance(access, Failure):
+                return access if isinstance(access, Failure) else _unknown(seat)
+            self._token = access.token
+            result = await self._read(seat, offer, provider, access, others)
+            if isinstance(result, Answer):
+                return result
+            if result.unsigned and not self.ask.unsigned:
+                self.ask = replace(self.ask, unsigned=True)
+            elif result.blame is Blame.TOKEN and not renewed and isinstance(self._credential, OAuthGrant):
+                access, renewed = await self._access(seat, access.token, others), True
+            else:
+                break
+        result = self._scrubbed(result)
+        return replace(result, blame=Blame.ACCOUNT) if renewed and result.blame is Blame.TOKEN else result
+
+    async def _access(self, seat: Seat, refused: Token | None, others: bool) -> Access | Failure:
+        """How the seat is asked, which may have to be waited for; whoever does that is not what makes it happen."""
+        seconds = min(self._left(), HEAD_SECONDS) if others else self._left()
+        try:
+            async with asyncio.timeout(max(seconds, 0.001)):
+                return await self.around.tokens.access(seat.account, refused)
+        except TimeoutError:
+            return Failure(Blame.NETWORK, 504, "timeout_error", f"{seat.provider}: no token in time")
+
+    def _secrets(self) -> list[str]:
+        """What the account that was asked last must not be quoted with."""
+        held = secrets_of(self._credential) if self._credential is not None else ()
+        return [secret.reveal() for secret in (*held, *((self._token.value,) if self._token is not None else ()))]
+
+    def _scrubbed(self, failure: Failure) -> Failure:
+        for secret in self._secrets():
+            failure = scrubbed(failure, secret)
+        return failure
 
     async def _read(
         self, seat: Seat, offer: Offer, provider: Provider, access: Access, others: bool
@@ -341,9 +375,9 @@ class Exchange:
 
     def _without_key(self, frames: bytes) -> bytes:
         """Frames with an `error` event among them, without the account's key, which an upstream may quote in one."""
-        seat = self.account
-        token = self.around.tokens.token(seat.id) if seat is not None else None
-        return frames.replace(token.value.reveal().encode(), b"...") if token is not None else frames
+        for secret in filter(None, self._secrets()):
+            frames = frames.replace(secret.encode(), b"...")
+        return frames
 
     def _learn(self, lesson: Lesson) -> None:
         self.around.pool.learn(self.attempts[-1].candidate.account, lesson, self.around.clock.now())
@@ -352,10 +386,9 @@ class Exchange:
         """An `error` event in a running stream says of the account what the same refusal would have said."""
         seat, offer, now = self.account, self.attempts[-1].candidate.offer, self.around.clock.now()
         provider = self.around.catalog.provider(seat.account) if seat else None
-        token = self.around.tokens.token(seat.id) if seat else None
-        if seat is not None and provider is not None and token is not None:
+        if seat is not None and provider is not None:
             failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
-            self._learn(on_failure(scrubbed(failure, token.value.reveal()), seat, now))
+            self._learn(on_failure(self._scrubbed(failure), seat, now))
 
     async def close(self) -> None:
         """The end, whatever it was: give the upstream back, count, log. To be called once."""
@@ -397,6 +430,10 @@ class Exchange:
             ]
             or None,
         )
+
+
+def _unknown(seat: Seat) -> Failure:
+    return Failure(Blame.CONFIG, 502, "api_error", f"{seat.provider}: no such provider")
 
 
 def _traits(ask: Ask) -> tuple[str, bool, int]:

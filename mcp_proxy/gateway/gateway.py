@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from accounts.model import Account, Credential
+from accounts.model import Account, Credential, OAuthGrant
 from mcp_proxy.core.change import StateStore
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Transport, header
@@ -22,9 +22,10 @@ from mcp_proxy.gateway.exchange import Exchange, Surroundings
 from mcp_proxy.gateway.gate import Gate
 from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.keeping import Keeper
+from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
-from mcp_proxy.gateway.roster import Ledger, Roster
+from mcp_proxy.gateway.roster import Roster
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.routing.facts import Policy
 
@@ -33,6 +34,9 @@ CLIENT_MARGIN_SECONDS = 5.0
 """Attempts, holding and waiting end this long before the client's own timeout."""
 
 REFRESH_SECONDS = 15.0
+RECENTLY_SECONDS = 1800.0
+"""An account that was used within this time has its token renewed before anybody waits for it."""
+
 RECENT = 256
 
 
@@ -67,11 +71,12 @@ class Gateway:
         self._jobs = Jobs()
         self._keeper = Keeper(store)
         self.pool = Pool(self._keeper.record)
-        self._tokens = Tokens()
+        self._tokens = Tokens(catalog, clients.get, ledger, self._jobs, clock, rng)
         self._catalog = catalog
         self._gates: dict[str, Gate] = {}
         self.recent: deque[Exchange] = deque(maxlen=RECENT)
         self.roster = Roster(ledger, fixed, catalog, self.pool, self._tokens, self._jobs, clients.keep_only)
+        self._tokens.refused = self.roster.refused
         self._readings = Readings(self.pool, catalog, self._tokens, self.roster, clients.get, clock, rng)
         self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock)
         self._around = Surroundings(
@@ -94,12 +99,14 @@ class Gateway:
             ("accounts", self.roster.follow),
             ("quotas", self._readings.run),
             ("state", self._keeper.run),
+            ("tokens", lambda: self._tokens.keep_fresh(self._in_use)),
         )
         for name, job in jobs:
             self._jobs.run_forever(name, job)
 
     async def stop(self) -> None:
         """End the background work, keep what was learnt, close the connections."""
+        await self._tokens.settle()
         await self._jobs.stop()
         await self._keeper.flush()
         await asyncio.to_thread(self._store.close)
@@ -123,6 +130,25 @@ class Gateway:
         """Ask the providers now, as far as they may be asked; what is slow comes later by itself."""
         asking = self._jobs.start("refresh", self._readings.refresh())
         await asyncio.wait({asking}, timeout=REFRESH_SECONDS)
+
+    async def refresh_tokens(self) -> dict[AccountId, str | None]:
+        """Renew the tokens of all accounts that have such: None, or why that failed."""
+        enabled = [seat.account for seat in self.pool.seats if seat.account.enabled]
+        told = await self._tokens.renew_all(account for account in enabled if account.invalid is None)
+        return told | {
+            account.id: account.invalid
+            for account in enabled
+            if account.invalid is not None and isinstance(self._tokens.credential(account.id), OAuthGrant)
+        }
+
+    def _in_use(self) -> list[Account]:
+        """The accounts that may be asked again soon."""
+        since = self._clock.now() - RECENTLY_SECONDS
+        return [
+            seat.account
+            for seat in self.pool.seats
+            if seat.account.enabled and seat.account.invalid is None and (seat.last_used or since) > since
+        ]
 
     def now(self) -> Instant:
         """The time that decisions are made by."""

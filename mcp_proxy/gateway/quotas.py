@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 import structlog
 
-from mcp_proxy.core.failure import Failure, scrubbed
+from accounts.model import secrets_of
+from mcp_proxy.core.failure import Blame, Failure, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport
 from mcp_proxy.core.ids import AccountId
-from mcp_proxy.core.provider import Access, Provider
+from mcp_proxy.core.provider import Access
 from mcp_proxy.core.time import Clock, Instant, after
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.pool import Pool
@@ -35,6 +37,8 @@ AT_ONCE = 4
 REFRESH_SECONDS = 60.0
 """However often a person asks, an upstream is asked at most this often per account."""
 
+T = TypeVar("T")
+Flow: TypeAlias = Callable[[Transport, Access, Instant], Awaitable[T | Failure]]
 
 NEVER = Instant(float("-inf"))
 
@@ -105,59 +109,60 @@ class Readings:
             *(self._quotas(seat, plan) for seat, plan in schedules if now - plan.read_at >= REFRESH_SECONDS)
         )
 
-    def _asked(self, seat: Seat) -> tuple[Provider, Access, Transport] | None:
-        provider, token = self._catalog.provider(seat.account), self._tokens.token(seat.id)
-        access = self._catalog.access(seat.account, token) if token else None
-        if provider is None or access is None:
-            return None
-        return provider, access, self._client(seat.id, access.base_url)
+    async def _ask(self, seat: Seat, flow: Flow[T]) -> T | Failure:
+        """What a flow says, asked once more with a fresh token where that is the trouble. Never waits for long."""
+        async with self._places:
+            try:
+                async with asyncio.timeout(ASK_SECONDS):
+                    access = await self._tokens.access(seat.account)
+                    for again in (False, True):
+                        if isinstance(access, Failure):
+                            return access
+                        result = await flow(self._client(seat.id, access.base_url), access, self._clock.now())
+                        if not isinstance(result, Failure):
+                            return result
+                        result = self._scrubbed(seat, access, result)
+                        if again or result.blame is not Blame.TOKEN:
+                            return result
+                        access = await self._tokens.access(seat.account, access.token)
+                    return result
+            except (NetworkTrouble, TimeoutError) as trouble:
+                return Failure(Blame.NETWORK, 502, "api_error", str(trouble) or "no answer in time")
+
+    def _scrubbed(self, seat: Seat, access: Access, failure: Failure) -> Failure:
+        credential = self._tokens.credential(seat.id)
+        for secret in (access.token.value, *(secrets_of(credential) if credential is not None else ())):
+            failure = scrubbed(failure, secret.reveal())
+        return failure
 
     async def _quotas(self, seat: Seat, schedule: _Schedule) -> None:
         now = self._clock.now()
         schedule.read_at = now
         schedule.quotas_at = after(now, self._jittered(IDLE_SECONDS))
-        asked = self._asked(seat)
-        if asked is None or asked[0].quotas is None:
+        provider = self._catalog.provider(seat.account)
+        if provider is None or provider.quotas is None:
             return
-        provider, access, transport = asked
-        read = provider.quotas
-        failure: str | None = None
-        async with self._places:
-            try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    result = await read(transport, access, now) if read else ()
-            except (NetworkTrouble, TimeoutError) as trouble:
-                failure = str(trouble) or "no answer in time"
-            else:
-                failure = scrubbed(result, access.token.value.reveal()).message if isinstance(result, Failure) else None
-                if not isinstance(result, Failure):
-                    self._pool.apply(on_quotas(seat.id, result))
-        if failure is None:
+        result = await self._ask(seat, provider.quotas)
+        if not isinstance(result, Failure):
+            self._pool.apply(on_quotas(seat.id, result))
             schedule.failures = 0
             return
         schedule.failures += 1
         pause = min(BUSY_SECONDS * 2 ** min(schedule.failures, 10), LONGEST_PAUSE_SECONDS)  # 2**1024 is no float
         schedule.quotas_at = after(now, self._jittered(pause))
-        log.info("quota not read", account=seat.id, provider=seat.provider, error=failure[:200])
+        log.info("quota not read", account=seat.id, provider=seat.provider, error=result.message[:200])
 
     async def _models(self, seat: Seat, schedule: _Schedule) -> None:
         now = self._clock.now()
         schedule.models_at = after(now, self._jittered(MODELS_SECONDS))
-        asked = self._asked(seat)
-        if asked is None or asked[0].discover is None or seat.account.models:
+        provider = self._catalog.provider(seat.account)
+        if provider is None or provider.discover is None or seat.account.models:
             return
-        provider, access, transport = asked
-        discover = provider.discover
-        async with self._places:
-            try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    result = await discover(transport, access, now) if discover else ()
-            except (NetworkTrouble, TimeoutError):
-                schedule.models_at = after(now, self._jittered(BUSY_SECONDS))
-                return
+        result = await self._ask(seat, provider.discover)
         if isinstance(result, Failure):
-            error = scrubbed(result, access.token.value.reveal()).message[:200]
-            log.debug("models not listed", account=seat.id, provider=seat.provider, error=error)
+            if result.blame is Blame.NETWORK or self._tokens.ready(seat.account) is None:
+                schedule.models_at = after(now, self._jittered(BUSY_SECONDS))
+            log.debug("models not listed", account=seat.id, provider=seat.provider, error=result.message[:200])
         elif result:
             self._roster.discovered(seat.id, result)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
-from accounts.model import Account, Credential
+from accounts.model import Account, Credential, same_credential
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.provider import Listed
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.jobs import FIRST_PAUSE, LONGEST_PAUSE, Jobs
+from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 
@@ -22,20 +22,6 @@ log = structlog.get_logger("mcp_proxy.accounts")
 LOOK_SECONDS = 0.5
 MAX_REASON = 1000
 """Characters; an address at which a person has to verify an account fits."""
-
-
-class Ledger(Protocol):
-    """Where accounts are kept. Blocking; each method may raise an exception whose text is for people."""
-
-    def read(self) -> Sequence[tuple[Account, Credential]]: ...
-
-    def stamp(self) -> object:
-        """Something cheap that differs once another process has written; None where there is no store."""
-        ...
-
-    def mark_invalid(self, account: AccountId, credential: Credential, why: str) -> None:
-        """Mark the account, unless it has another credential by now."""
-        ...
 
 
 class Roster:
@@ -62,26 +48,31 @@ class Roster:
         self._listed: Mapping[AccountId, tuple[Listed, ...]] = {}
         self._refusals: dict[AccountId, tuple[Credential, str]] = {}
         self._failing = False
-        self._writing = asyncio.Lock()  # threads that wait for the store's file lock only get in each other's way
         self.open = False
 
-    async def load(self) -> None:
-        """Read the ledger and take its accounts over. Raises what the ledger raises; then all stays as it was."""
+    async def load(self) -> bool:
+        """Read the ledger and take its accounts over; whether anything but tokens was new.
+
+        Raises what the ledger raises; then all stays as it was.
+        """
         stamp = await asyncio.to_thread(self._ledger.stamp)
         if stamp is None and self._stamp is not None:
             raise FileNotFoundError("the account store is gone")  # not the same as one that is empty
-        self._held = tuple(await asyncio.to_thread(self._ledger.read))
-        self._stamp = stamp
+        held, before = tuple(await asyncio.to_thread(self._ledger.read)), self._held
+        self._stamp, self._held = stamp, held
+        if self.open and _same_credentials(before, held) and self._all_seated():
+            self._tokens.replace_all(self._credentials())
+            return False
         self.open = True
         self._seat_all()
+        return True
 
     async def follow(self) -> None:
         """Take over what other processes write, for ever. An unreadable store is named once; we serve on."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                if await asyncio.to_thread(self._ledger.stamp) != self._stamp:
-                    await self.load()
+                if await asyncio.to_thread(self._ledger.stamp) != self._stamp and await self.load():
                     log.info("accounts reloaded", accounts=len(self._pool.seats))
                 self._failing = False
             except Exception as exc:  # whatever the store's trouble is, the accounts in memory still serve
@@ -101,8 +92,11 @@ class Roster:
         It may be an old one that its owner has replaced meanwhile: that says nothing of the new.
         """
         why = why[:MAX_REASON]
-        if self._tokens.credential(account) != credential:
+        if not same_credential(self._tokens.credential(account), credential):
             return
+        marked, _ = self._refusals.get(account, (None, ""))
+        if marked is not None and same_credential(marked, credential):
+            return  # each request that was under way is refused
         log.warning("credential refused", account=account, error=why)
         self._refusals[account] = (credential, why)
         self._pool.mark_invalid(account, why)
@@ -114,7 +108,7 @@ class Roster:
         pause, mark = FIRST_PAUSE, (credential, why)
         while self._refusals.get(account) == mark:
             try:
-                async with self._writing:
+                async with self._tokens.writing:
                     await asyncio.to_thread(self._ledger.mark_invalid, account, credential, why)
             except Exception as exc:
                 if pause == FIRST_PAUSE:
@@ -125,16 +119,36 @@ class Roster:
                 self._refusals.pop(account, None)  # from here on the store knows, and may be told otherwise
 
     def _seat_all(self) -> None:
-        entries = [self._with_refusal(*entry) for entry in (*self._held, *self._fixed)]
-        seats = [self._catalog.seat(account, self._listed.get(account.id)) for account, _ in entries]
-        for (account, _), seat in zip(entries, seats, strict=True):
+        accounts = self._accounts()
+        seats = [self._catalog.seat(account, self._listed.get(account.id)) for account in accounts]
+        for account, seat in zip(accounts, seats, strict=True):
             if seat is None:
                 log.warning("unknown provider, account left out", account=account.id, provider=account.provider)
         self._pool.replace_all(seat for seat in seats if seat is not None)
-        self._tokens.replace_all({account.id: credential for account, credential in entries})
-        self._changed([account.id for account, _ in entries])
+        self._tokens.replace_all(self._credentials())
+        self._changed([account.id for account in accounts])
 
-    def _with_refusal(self, account: Account, credential: Credential) -> tuple[Account, Credential]:
+    def _accounts(self) -> list[Account]:
+        return [self._with_refusal(*entry) for entry in (*self._held, *self._fixed)]
+
+    def _all_seated(self) -> bool:
+        """Whether the seats say of each account what the ledger says."""
+        known = [account for account in self._accounts() if self._catalog.provider(account) is not None]
+        return known == [seat.account for seat in self._pool.seats]
+
+    def _credentials(self) -> dict[AccountId, Credential]:
+        return {account.id: credential for account, credential in (*self._held, *self._fixed)}
+
+    def _with_refusal(self, account: Account, credential: Credential) -> Account:
         """The account with the mark that is not in the store, or not yet."""
         refused, why = self._refusals.get(account.id, (None, ""))
-        return (replace(account, invalid=why) if refused == credential else account), credential
+        return (
+            replace(account, invalid=why) if refused is not None and same_credential(refused, credential) else account
+        )
+
+
+def _same_credentials(before: Sequence[tuple[Account, Credential]], now: Sequence[tuple[Account, Credential]]) -> bool:
+    """Whether nothing was minted but tokens: then the seats need not be made anew."""
+    return len(before) == len(now) and all(
+        old.id == new.id and same_credential(one, other) for (old, one), (new, other) in zip(before, now, strict=True)
+    )

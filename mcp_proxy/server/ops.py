@@ -50,8 +50,12 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         return _json(200, document)
 
     async def refresh_token(request: Request) -> Response:
-        """POST /refresh-token: keys are their own tokens, so there is none to renew among them."""
-        return _json(200, {"status": "ok", "refreshed": [], "failed": []})
+        """POST /refresh-token: every token that can be renewed is; keys are their own."""
+        told = await gateway.refresh_tokens()
+        failed = [{"account": account, "error": error} for account, error in told.items() if error is not None]
+        refreshed = [account for account, error in told.items() if error is None]
+        status = "failed" if failed and not refreshed else "partial" if failed else "ok"
+        return _json(200, {"status": status, "refreshed": refreshed, "failed": failed})
 
     async def probe(request: Request) -> Response:
         """HEAD / and HEAD /api/hello: what Claude Code sends when it starts."""

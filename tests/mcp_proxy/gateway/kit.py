@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from accounts.model import Account, ApiKey, ApiKeySignIn, Credential, Secret, Verdict, Works
+from accounts.model import (
+    Account,
+    ApiKey,
+    ApiKeySignIn,
+    Credential,
+    OAuthGrant,
+    Secret,
+    Verdict,
+    Works,
+    same_credential,
+)
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.http import Transport, UpstreamRequest
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
@@ -14,11 +25,12 @@ from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider, Serves
 from mcp_proxy.core.quota import Quota
 from mcp_proxy.core.time import Instant
-from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.roster import Roster
 from mcp_proxy.gateway.tokens import Tokens
+from tests.fakes import FakeResponse, FakeTransport
 from tests.mcp_proxy.routing.seats import MODEL, NOW
 
 
@@ -42,6 +54,9 @@ class FakeLedger:
     reads: int = 0
     looks: int = 0
     marked: list[tuple[str, str]] = field(default_factory=list)
+    renewed: list[tuple[str, OAuthGrant]] = field(default_factory=list)
+    alone_with: set[str] = field(default_factory=set)
+    saving: Callable[[], object] = lambda: None
 
     def read(self) -> Sequence[tuple[Account, Credential]]:
         self.reads += 1
@@ -57,6 +72,39 @@ class FakeLedger:
         if self.trouble is not None:
             raise self.trouble
         self.marked.append((account, why))
+
+    def renew(self, account: AccountId, before: OAuthGrant, after: OAuthGrant) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self.saving()
+        self.renewed.append((account, after))
+        self._put(account, before, lambda known: (known, after))
+
+    def learn(self, account: AccountId, credential: Credential, learnt: Mapping[str, str]) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self._put(
+            account, credential, lambda known: (replace(known, extra={**known.extra, **learnt}), self.held(account))
+        )
+
+    def alone(self, account: AccountId) -> Callable[[], None] | None:
+        if account in self.alone_with:
+            return None
+        self.alone_with.add(account)
+        return lambda: self.alone_with.discard(account)
+
+    def held(self, account: str) -> Credential:
+        return next(credential for known, credential in self.entries if known.id == account)
+
+    def _put(
+        self, account: AccountId, before: Credential, change: Callable[[Account], tuple[Account, Credential]]
+    ) -> None:
+        self.write(
+            *(
+                change(known) if known.id == account and same_credential(credential, before) else (known, credential)
+                for known, credential in self.entries
+            )
+        )
 
     def write(self, *entries: tuple[Account, Credential]) -> None:
         self.entries = list(entries)
@@ -128,10 +176,15 @@ class House:
     provider: Provider
     fixed: Sequence[tuple[Account, Credential]] = ()
     used: list[list[str]] = field(default_factory=list)
+    options: Mapping[ProviderName, Options] = field(default_factory=dict)
+    transport: Transport = field(default_factory=lambda: FakeTransport([FakeResponse()]))
 
     def __post_init__(self) -> None:
-        self.catalog = Catalog({self.provider.name: self.provider}, {})
-        self.pool, self.tokens, self.jobs = Pool(), Tokens(), Jobs()
+        self.catalog = Catalog({self.provider.name: self.provider}, self.options)
+        self.pool, self.jobs, self.clock = Pool(), Jobs(), HandClock()
+        self.tokens = Tokens(
+            self.catalog, lambda account, url: self.transport, self.ledger, self.jobs, self.clock, random.Random(1)
+        )
         self.roster = Roster(
             self.ledger,
             self.fixed,
@@ -141,6 +194,7 @@ class House:
             self.jobs,
             lambda ids: self.used.append([*ids]),
         )
+        self.tokens.refused = self.roster.refused
 
     @property
     def names(self) -> list[str]:

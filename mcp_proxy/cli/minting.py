@@ -1,0 +1,78 @@
+"""Tokens for a command: minted on the same way as the server's, so that neither spends the other's."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from accounts.model import Account, AccountId, Credential, OAuthGrant, same_credential
+from accounts.vault.errors import VaultError
+from mcp_proxy.cli.adapters import make_catalog, open_vault
+from mcp_proxy.cli.clock import SystemClock
+from mcp_proxy.cli.ledger import VaultLedger
+from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.jobs import Jobs
+from mcp_proxy.gateway.ledger import Ledger
+from mcp_proxy.gateway.tokens import Tokens
+from mcp_proxy.settings import Settings
+from mcp_proxy.transport.client import Client, tls
+
+
+class Unstored:
+    """The ledger of an account that is not in the store, or not with this credential: nothing is kept of it."""
+
+    def read(self) -> Sequence[tuple[Account, Credential]]:
+        return ()
+
+    def stamp(self) -> object:
+        return 0
+
+    def mark_invalid(self, account: AccountId, credential: Credential, why: str) -> None: ...
+    def renew(self, account: AccountId, before: OAuthGrant, after: OAuthGrant) -> None: ...
+    def learn(self, account: AccountId, credential: Credential, learnt: Mapping[str, str]) -> None: ...
+
+    def alone(self, account: AccountId) -> Callable[[], None]:
+        return lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a command asks a provider with."""
+
+    catalog: Catalog
+    client: Client
+    clock: SystemClock
+    tokens: Tokens
+
+
+@contextlib.asynccontextmanager
+async def at_work(settings: Settings, account: Account, credential: Credential) -> AsyncIterator[Work]:
+    """The means to ask about one account, and their end. Blocks on the store, as a command may."""
+    client, catalog, clock, jobs = Client(tls()), make_catalog(settings), SystemClock(), Jobs()
+    ledger = _ledger_of(settings, account, credential)
+    rng = random.Random()  # noqa: S311 - jitter, not a secret
+    tokens = Tokens(catalog, lambda known, url: client, ledger, jobs, clock, rng)
+    tokens.refused = lambda known, refused, why: _mark(ledger, known, refused, why)
+    tokens.replace_all({account.id: credential})
+    try:
+        yield Work(catalog, client, clock, tokens)
+    finally:
+        await tokens.settle()
+        await jobs.stop()
+        await client.aclose()
+
+
+def _mark(ledger: Ledger, account: AccountId, credential: Credential, why: str) -> None:
+    with contextlib.suppress(VaultError):  # the command says why it was refused; the server would find out too
+        ledger.mark_invalid(account, credential, why)
+
+
+def _ledger_of(settings: Settings, account: Account, credential: Credential) -> Ledger:
+    """The store, where the account is in it with this credential: a new one is asked about before it is stored."""
+    if not isinstance(credential, OAuthGrant):
+        return Unstored()
+    ledger = VaultLedger(open_vault(settings))
+    stored = any(known.id == account.id and same_credential(held, credential) for known, held in ledger.read())
+    return ledger if stored else Unstored()
