@@ -66,10 +66,14 @@ async def _read_beside(descriptor: int) -> bytes:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bytes] = loop.create_future()
 
+    def keep(found: bytes) -> None:
+        if not done.done():
+            done.set_result(found)
+
     def read() -> None:
         found = _read_now(descriptor)
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(lambda: done.done() or done.set_result(found))
+            loop.call_soon_threadsafe(keep, found)
 
     threading.Thread(target=read, daemon=True).start()
     return await done
