@@ -200,7 +200,7 @@ def _key(recipe: ApiKeySignIn, terminal: StandardTerminal, from_stdin: bool) -> 
 
 
 def same_account(wanted: Wanted, credential: Credential, stored: Sequence[Entry]) -> Entry | None:
-    """The stored account that this one is: of that label, else of that person, else with the same key at the address."""
+    """The stored account that this one is: of that label, else of that person, else with the same key there."""
     ours = [entry for entry in stored if entry.account.provider == wanted.provider]
     for entry in ours:
         if entry.account.label == wanted.label:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
-from accounts.model import Account, AccountId, Credential, Entry, Token, Verdict, Works, secrets_of
+from accounts.model import (
+    Account,
+    AccountId,
+    ApiKey,
+    BrowserSignIn,
+    Credential,
+    Entry,
+    OAuthClient,
+    SignIn,
+    Token,
+    Verdict,
+    Works,
+    secrets_of,
+)
 from mcp_proxy.providers import all_providers
 from mcp_proxy.settings import PROVIDERS, Settings, from_process
 
@@ -17,6 +31,7 @@ if TYPE_CHECKING:
     from accounts.vault.vault import Vault
 
 VERIFY_SECONDS = 30.0
+GOOGLE_CLIENT = ("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET")
 
 # What is heavy (the HTTP client, TinyDB, SQLite) is imported by the port that needs it.
 
@@ -50,8 +65,10 @@ async def _verify(account: Account, credential: Credential) -> Verdict:
     from mcp_proxy.transport.client import Client, tls
 
     catalog = make_catalog(settings())
-    key = secrets_of(credential)[0]
-    provider, access = catalog.provider(account), catalog.access(account, Token(key))
+    token = Token(credential.key) if isinstance(credential, ApiKey) else credential.token
+    if token is None:
+        return Verdict(Works.UNREACHABLE, f"there is no token yet: proxy accounts refresh {account.name}")
+    provider, access = catalog.provider(account), catalog.access(account, token)
     if provider is None or access is None:
         return Verdict(Works.UNREACHABLE, f"{account.provider}: no such provider, or no address")
     client = Client(tls())
@@ -64,7 +81,35 @@ async def _verify(account: Account, credential: Credential) -> Verdict:
         return Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s")
     finally:
         await client.aclose()
-    return Verdict(verdict.works, verdict.detail.replace(key.reveal(), "…"))
+    detail = verdict.detail
+    for secret in secrets_of(credential):
+        detail = detail.replace(secret.reveal(), "…")
+    return replace(verdict, detail=detail)
+
+
+def recipe(provider: ProviderInfo) -> SignIn:
+    """How a provider is signed in to, at the addresses that the operator set."""
+    made = provider.sign_in
+    if not isinstance(made, BrowserSignIn):
+        return made
+    urls = settings().provider(provider.name).urls
+    return replace(
+        made,
+        authorize_url=urls.get("authorize_url", made.authorize_url),
+        token_url=urls.get("token_url", made.token_url),
+        userinfo_url=urls.get("userinfo_url", made.userinfo_url),
+    )
+
+
+def oauth_client(provider: str) -> OAuthClient | None:
+    """The OAuth client that the settings named by the provider hold; None where one of the two is not set."""
+    made = all_providers()[provider].sign_in
+    google = settings().google
+    if not isinstance(made, BrowserSignIn) or made.client_names != GOOGLE_CLIENT:
+        return None
+    if google.client_id is None or google.client_secret is None:
+        return None
+    return OAuthClient(google.client_id, google.client_secret)
 
 
 def limits() -> Mapping[AccountId, AccountState]:
@@ -139,5 +184,7 @@ app = build(
         extra_entries=extra_entries,
         now=lambda: time.time(),  # noqa: TID251 - the root hands out the clock
         export_passphrase=lambda: settings().vault.export_passphrase,
+        recipe=recipe,
+        oauth_client=oauth_client,
     )
 )
