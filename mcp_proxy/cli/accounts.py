@@ -103,7 +103,7 @@ def recipe(provider: ProviderInfo) -> SignIn:
 
 def oauth_client(provider: str) -> OAuthClient | None:
     """The OAuth client that the settings named by the provider hold; None where one of the two is not set."""
-    made = all_providers()[provider].sign_in
+    made = next((known.sign_in for name, known in all_providers().items() if name == provider), None)
     google = settings().google
     if not isinstance(made, BrowserSignIn) or made.client_names != GOOGLE_CLIENT:
         return None
