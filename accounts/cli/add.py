@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from accounts.cli import verify
+from accounts.cli import consent, verify
 from accounts.cli.checks import checked_base_url, checked_label, checked_model
 from accounts.cli.flags import Exit, Flag, NoInput, Ports, Yes
 from accounts.cli.identity import free_label, fresh_id
 from accounts.cli.ports import ProviderInfo
 from accounts.cli.terminal import StandardTerminal
-from accounts.cli.text import repeatable
+from accounts.cli.text import kind, repeatable
 from accounts.exits import Trouble
-from accounts.model import Account, ApiKeySignIn, Auth, Credential, Entry, Works
+from accounts.labels import fitting
+from accounts.model import (
+    Account,
+    ApiKeySignIn,
+    Auth,
+    BrowserSignIn,
+    Credential,
+    Entry,
+    Works,
+    same_credential,
+)
 from accounts.sign_in import api_key
 
 if TYPE_CHECKING:
@@ -30,13 +40,18 @@ EXAMPLES = """Examples:
 proxy accounts add
 proxy accounts add --provider zai --label work
 proxy accounts add --provider kimi --api-key-stdin < key.txt
+proxy accounts add --provider antigravity --no-browser
 proxy accounts add --provider custom --base-url https://llm.example.com --auth bearer --model glm-4.7
 ```"""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The account as the command line describes it; None and empty: not said."""
+    """The account as the command line describes it; None and empty: not said.
+
+    email   whose it is, where the provider says so at the sign-in
+    learnt  what the provider said of it when it was asked
+    """
 
     provider: str
     label: str | None
@@ -44,6 +59,8 @@ class Wanted:
     base_url: str | None
     auth: Auth | None
     models: tuple[str, ...]
+    email: str | None = None
+    learnt: Mapping[str, str] = field(default_factory=dict)
 
 
 def register(app: App, ports: Ports) -> None:
@@ -53,7 +70,9 @@ def register(app: App, ports: Ports) -> None:
     def add(
         *,
         provider: Annotated[str | None, Parameter(help="Which provider; asked with a menu if not given.")] = None,
-        label: Annotated[str | None, Parameter(help="Your own name for the account; `default` if not given.")] = None,
+        label: Annotated[
+            str | None, Parameter(help="Your own name for the account; its e-mail, or `default`, if not given.")
+        ] = None,
         tier: Annotated[
             int | None,
             Parameter(validator=Number(gte=0), help="Lower is tried first; the provider's tier if not given."),
@@ -67,19 +86,22 @@ def register(app: App, ports: Ports) -> None:
             Parameter(consume_multiple=True, negative="", help="The only model ids it serves; all if not given."),
         ] = None,
         api_key_stdin: Annotated[Flag, Parameter(help="Read the key from one line of stdin.")] = False,
-        no_browser: Annotated[Flag, Parameter(help="Open no browser where one would be used to sign in.")] = False,
-        no_verify: Annotated[Flag, Parameter(help="Store the key without asking the provider about it.")] = False,
+        no_browser: Annotated[
+            Flag, Parameter(help="Open no browser: only ask for the code, or read it from stdin.")
+        ] = False,
+        no_verify: Annotated[Flag, Parameter(help="Store it without asking the provider about it.")] = False,
         yes: Yes = False,
         no_input: NoInput = False,
     ) -> int:
         """Sign in and store an account.
 
-        The key is asked for unseen, or read from stdin; it is never an argument. The provider is asked whether
-        it works, without spending tokens, before it is stored. Adding the same account again (its label, or the
-        same key at the same address) replaces its credential.
+        A key is asked for unseen, or read from stdin; it is never an argument. Where a provider is signed in to on
+        its page, that is opened in a browser, and the answer comes from there or is pasted. The provider is asked
+        whether it works, without spending tokens, before it is stored. Adding the same account again (its label,
+        its e-mail, or the same key at the same address) replaces its credential.
 
-        Exit status: 0 stored; 2 usage; 4 the provider refused the key; 6 it could not be reached. Nothing is
-        stored after 4 and 6.
+        Exit status: 0 stored; 1 you did not agree to go on; 2 usage; 4 the provider refused the key or the sign-in;
+        6 it could not be reached. Nothing is stored after 1, 4 and 6.
         """
         terminal = ports.terminal.asking_unless(no_input)
         recipe = chosen_provider(provider, ports, terminal)
@@ -91,27 +113,32 @@ def register(app: App, ports: Ports) -> None:
             auth=auth,
             models=tuple(dict.fromkeys(checked_model(one) for one in model or ())),
         )
-        return sign_in(ports, terminal, recipe, wanted, from_stdin=api_key_stdin, check=not no_verify)
+        how = How(key_on_stdin=api_key_stdin, browse=not no_browser, yes=yes)
+        return sign_in(ports, terminal, recipe, wanted, how, check=not no_verify)
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How the command line wants the sign-in to go."""
+
+    key_on_stdin: bool
+    browse: bool
+    yes: bool
 
 
 def sign_in(
-    ports: Ports,
-    terminal: StandardTerminal,
-    recipe: ProviderInfo,
-    wanted: Wanted,
-    *,
-    from_stdin: bool,
-    check: bool,
+    ports: Ports, terminal: StandardTerminal, provider: ProviderInfo, wanted: Wanted, how: How, *, check: bool
 ) -> int:
     """Get the credential, have it checked, store it."""
     vault = ports.open_vault()
     extra = ports.extra_accounts()
     _refuse_config_label(wanted, extra)
-    known = vault.entries()  # opened before the key is asked for: a store that is locked away should say so first
-    credential = credential_from(recipe, terminal, from_stdin)
-    same = same_account(wanted, credential, known)
+    known = vault.entries()  # opened before anything is asked for: a store that is locked away should say so first
+    credential, email = credential_from(ports, terminal, provider, how, known)
+    wanted = replace(wanted, email=email)
     if check:
-        have_checked(ports, terminal, recipe, described(wanted, same, known, extra), credential)
+        account = described(wanted, same_account(wanted, credential, known), known, extra)
+        wanted = replace(wanted, learnt=have_checked(ports, terminal, provider, account, credential))
     account, replaced = store(vault, wanted, credential, extra)
     if wanted.label is None and not replaced:
         terminal.show(f"Called it {account.label!r}; another name: proxy accounts rename {account.name} NEW")
@@ -146,45 +173,66 @@ def address(base_url: str | None, recipe: ProviderInfo, terminal: StandardTermin
     return None if base_url is None else checked_base_url(base_url)
 
 
-def credential_from(recipe: ProviderInfo, terminal: StandardTerminal, from_stdin: bool) -> Credential:
-    """The credential by the provider's way to sign in. Raises Trouble where nobody can be asked, and BadKey."""
-    if recipe.sign_in.notice is not None:
-        terminal.show(recipe.sign_in.notice)
+def credential_from(
+    ports: Ports, terminal: StandardTerminal, provider: ProviderInfo, how: How, stored: Sequence[Entry]
+) -> tuple[Credential, str | None]:
+    """The credential by the provider's way to sign in, and whose it is where that is said.
+
+    Raises Trouble, also where nobody can be asked, and BadKey.
+    """
+    recipe = ports.recipe(provider)
+    if recipe.notice is not None:
+        terminal.show(recipe.notice)
+    if isinstance(recipe, BrowserSignIn):
+        if how.key_on_stdin:
+            raise Trouble(f"{provider.name} has no key: sign in on its page, without --api-key-stdin", Exit.USAGE)
+        signed_in = consent.consented(ports, terminal, provider, recipe, stored, yes=how.yes, browse=how.browse)
+        return signed_in.grant, signed_in.email
+    return _key(recipe, terminal, how.key_on_stdin), None
+
+
+def _key(recipe: ApiKeySignIn, terminal: StandardTerminal, from_stdin: bool) -> Credential:
     if from_stdin:
         return api_key.api_key(terminal.read_secret("key"))
     if not terminal.interactive:
         raise Trouble("cannot ask for the key here: give it on stdin with --api-key-stdin", Exit.USAGE)
-    if not isinstance(recipe.sign_in, ApiKeySignIn):
-        raise Trouble(f"{recipe.name} cannot be signed in to yet", Exit.USAGE)
-    return api_key.sign_in(recipe.sign_in, terminal)
+    return api_key.sign_in(recipe, terminal)
 
 
 def same_account(wanted: Wanted, credential: Credential, stored: Sequence[Entry]) -> Entry | None:
-    """The stored account that this one is: of that label, else with the same key at the same address."""
+    """The stored account that this one is: of that label, else of that person, else with the same key there."""
     ours = [entry for entry in stored if entry.account.provider == wanted.provider]
     for entry in ours:
         if entry.account.label == wanted.label:
             return entry
     for entry in ours:
-        if entry.credential == credential and entry.account.base_url == wanted.base_url:
+        if wanted.email is not None and _email(entry.account) == wanted.email:
+            return entry
+    for entry in ours:
+        if same_credential(entry.credential, credential) and entry.account.base_url == wanted.base_url:
             return entry
     return None
 
 
 def described(wanted: Wanted, same: Entry | None, stored: Sequence[Entry], extra: Sequence[Account]) -> Account:
     """The account to store: what was said now, over what was known of it before."""
+    learnt = {**wanted.learnt, **({"email": wanted.email} if wanted.email is not None else {})}
     if same is None:
         taken = [*(entry.account for entry in stored), *extra]
+        name = None if wanted.email is None else fitting(wanted.email)
         return Account(
             id=fresh_id(taken),
             provider=wanted.provider,
-            label=wanted.label or free_label(wanted.provider, taken),
+            label=wanted.label or free_label(wanted.provider, taken, name),
             tier=wanted.tier,
             base_url=wanted.base_url,
             auth=wanted.auth,
             models=wanted.models,
+            extra=learnt,
         )
     before = same.account
+    # what was learnt of one person says nothing of another whose account takes the label over
+    kept = before.extra if wanted.email in (None, _email(before)) else {}
     return replace(
         before,
         label=wanted.label or before.label,
@@ -193,7 +241,13 @@ def described(wanted: Wanted, same: Entry | None, stored: Sequence[Entry], extra
         auth=wanted.auth or before.auth,
         models=wanted.models or before.models,
         invalid=None,
+        extra={**kept, **learnt},
     )
+
+
+def _email(account: Account) -> str:
+    """Whose account it is: as was said at the sign-in, else by its label."""
+    return account.extra.get("email", account.label)
 
 
 def store(vault: Vault, wanted: Wanted, credential: Credential, extra: Sequence[Account]) -> tuple[Account, bool]:
@@ -216,19 +270,21 @@ def store(vault: Vault, wanted: Wanted, credential: Credential, extra: Sequence[
 
 
 def have_checked(
-    ports: Ports, terminal: StandardTerminal, recipe: ProviderInfo, account: Account, credential: Credential
-) -> None:
-    """Ask the provider whether the credential works. Raises Trouble where it does not say yes."""
-    terminal.show(f"Asking {recipe.title} whether the key works …")
+    ports: Ports, terminal: StandardTerminal, provider: ProviderInfo, account: Account, credential: Credential
+) -> Mapping[str, str]:
+    """Ask the provider whether the credential works: what it says of the account. Raises Trouble where not yes."""
+    what = f"the {kind(credential)}"
+    terminal.show(f"Asking {provider.title} whether {what} works …")
     verdict = verify.ask(ports, account, credential)
     detail = f": {verdict.detail}" if verdict.detail else ""
     if verdict.works is Works.REFUSED:
-        raise Trouble(f"{recipe.title} refused the key{detail}. Nothing was stored", Exit.SIGN_IN)
+        raise Trouble(f"{provider.title} refused {what}{detail}. Nothing was stored", Exit.SIGN_IN)
     if verdict.works is Works.UNREACHABLE:
         raise Trouble(
-            f"{recipe.title} could not be reached{detail}. Nothing was stored; --no-verify stores it unasked",
+            f"{provider.title} could not be reached{detail}. Nothing was stored; --no-verify stores it unasked",
             Exit.UNREACHABLE,
         )
+    return verdict.learnt
 
 
 def _refuse_config_label(wanted: Wanted, extra: Sequence[Account]) -> None:

@@ -7,15 +7,16 @@ from urllib.parse import urlsplit
 
 from accounts.exits import Exit, Trouble
 from accounts.hosts import hands_out_secrets
+from accounts.labels import LIMIT as LABEL_LIMIT
+from accounts.labels import is_label
 
 MODEL_LIMIT = 256
-LABEL_LIMIT = 64
 
 
 def checked_label(text: str) -> str:
     """A label without the space around it. Raises Trouble for what could not be typed or told apart."""
     label = text.strip()
-    if not label or len(label) > LABEL_LIMIT or not label.isprintable() or "/" in label:
+    if not is_label(label):
         raise Trouble(f"a label has 1 to {LABEL_LIMIT} printable characters and no '/'", Exit.USAGE)
     return label
 

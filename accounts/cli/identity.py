@@ -21,10 +21,11 @@ def fresh_id(taken: Iterable[Account]) -> AccountId:
     return made
 
 
-def free_label(provider: str, taken: Iterable[Account]) -> str:
-    """`default`, or the first of `default-2`, `default-3` … that no account of the provider has."""
+def free_label(provider: str, taken: Iterable[Account], name: str | None = None) -> str:
+    """The name, or `default`, or the first of `default-2`, `default-3` … that no account of the provider has."""
     used = {account.label for account in taken if account.provider == provider}
-    label, number = "default", 2
+    first = name or "default"
+    label, number = first, 2
     while label in used:
-        label, number = f"default-{number}", number + 1
+        label, number = f"{first}-{number}", number + 1
     return label

@@ -11,10 +11,11 @@ from cyclopts import App, Parameter
 from accounts.cli import passphrase
 from accounts.cli.flags import Exit, NoInput, PassphraseStdin, Ports
 from accounts.cli.identity import new_id
+from accounts.cli.text import repeatable
 from accounts.exits import Trouble
 from accounts.model import Account, Entry, Secret
 from accounts.transfer import READERS
-from accounts.transfer.formats import NotImportable, Reader, Unseal, reader_for
+from accounts.transfer.formats import Contents, NotImportable, Reader, Unseal, reader_for
 from accounts.transfer.merge import Merged, merge
 
 EXAMPLES = """Examples:
@@ -22,6 +23,7 @@ EXAMPLES = """Examples:
 ```
 proxy accounts import backup.sealed
 proxy accounts import backup.sealed --passphrase-stdin < passphrase.txt
+proxy accounts import accounts.json
 ```"""
 
 SIZE_LIMIT = 64 * 2**20
@@ -42,11 +44,14 @@ def register(app: App, ports: Ports) -> None:
     ) -> int:
         """Bring accounts from a file into the store.
 
+        The file is an export, or an accounts.json of antigravity-claude-proxy or an older multi-claude-proxy.
+
         The same account (its id, or its provider, label and credential) is replaced; every other one is added,
         with a new label where its own is in use. The passphrase of an export is asked for, read from stdin, or
         taken from MCP_PROXY_EXPORT_PASSPHRASE.
 
-        Exit status: 0; 2 where the file cannot be read; 7 where it is damaged; 8 where the passphrase is another.
+        Exit status: 0; 2 where the file cannot be read; 3 where it holds no account that can be used here; 7 where
+        it is damaged; 8 where the passphrase is another.
         """
         terminal = ports.terminal.asking_unless(no_input)
         content = read(file)
@@ -55,16 +60,32 @@ def register(app: App, ports: Ports) -> None:
         def secret() -> Secret:
             return passphrase.given(terminal, passphrase_stdin, ports.export_passphrase(), ADVICE)
 
-        merged = store(ports, reader.read(content, unsealer(file, secret)))
+        contents = usable(reader.read(content, unsealer(file, secret)), ports)
+        merged = store(ports, contents.entries)
         added, replaced = len(merged.added), len(merged.replaced)
         terminal.show(f"Imported {added + replaced} accounts: {added} added, {replaced} replaced.")
         for name in merged.added:
             terminal.show(f"  added {name}")
         for name in merged.replaced:
             terminal.show(f"  replaced {name}")
+        if contents.left_out:
+            terminal.show(f"Left out {len(contents.left_out)} accounts:")
+        for line in contents.left_out:
+            terminal.show(f"  {line}")
         if reader.plain:
             terminal.show(f"{file} still shows its credentials to whoever opens it: delete it once you are content.")
-        return Exit.OK
+        return Exit.OK if contents.entries or not contents.left_out else Exit.NOTHING
+
+
+def usable(contents: Contents, ports: Ports) -> Contents:
+    """What is of a provider that there is; the others are left out, and that is said."""
+    entries, left_out = [], list(contents.left_out)
+    for entry in contents.entries:
+        if entry.account.provider in ports.providers:
+            entries.append(entry)
+        else:
+            left_out.append(f"{entry.account.label}: no provider here is called {repeatable(entry.account.provider)}")
+    return Contents(tuple(entries), tuple(left_out))
 
 
 def read(file: Path) -> bytes:

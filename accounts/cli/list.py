@@ -29,6 +29,8 @@ def register(app: App, ports: Ports) -> None:
     ) -> int:
         """List the accounts with what limits them now.
 
+        Under the table stands why an account is invalid.
+
         Exit status: 0; 3 where --provider matched nothing.
         """
         everyone = view.roster(ports, ports.open_vault().entries())
@@ -37,6 +39,7 @@ def register(app: App, ports: Ports) -> None:
             render.write_json(ports.terminal, accounts=[view.document(shown) for shown in found])
         elif found:
             render.write_table(ports.terminal, HEAD, [row(shown, ports.now()) for shown in found])
+            render.write_notes(ports.terminal, [(one.account.name, one.account.invalid or "") for one in found])
         if found or provider is None:
             if not everyone:
                 ports.terminal.show("No accounts yet. Add one: proxy accounts add")
@@ -52,5 +55,5 @@ def row(shown: view.Shown, now: float) -> tuple[str, ...]:
     """One line of the table."""
     account = shown.account
     label = account.label if shown.credential is not None else f"{account.label} (config file)"
-    limits = account.invalid or "; ".join(shown.state.limits) or "-"
+    limits = "; ".join(shown.state.limits) or "-"
     return (account.id, account.provider, label, shown.status, limits, render.ago(shown.state.last_used, now))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from accounts.cli import pages
 from accounts.cli.terminal import StandardTerminal
-from accounts.model import Account, AccountId, Credential, Entry, Secret, SignIn, Verdict
+from accounts.model import Account, AccountId, Credential, Entry, OAuthClient, Secret, SignIn, Verdict
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
@@ -52,6 +53,10 @@ class Ports:
     extra_entries      accounts that the config file describes: shown and verified, never changed here
     now                unix seconds
     export_passphrase  the text of MCP_PROXY_EXPORT_PASSPHRASE; None where it is not set
+    recipe             how a provider is signed in to, its addresses replaced where settings say so
+    oauth_client       the OAuth client that settings name for a provider; None where they name none, or half of one
+    refresh            mints a new token and stores it; blocks. None: done, else why not
+    open_page          shows a web page to the person; returns at once
     """
 
     open_vault: Callable[[], Vault]
@@ -63,6 +68,10 @@ class Ports:
     now: Callable[[], float]
     terminal: StandardTerminal = field(default_factory=StandardTerminal)
     export_passphrase: Callable[[], Secret | None] = lambda: None
+    recipe: Callable[[ProviderInfo], SignIn] = lambda provider: provider.sign_in
+    oauth_client: Callable[[str], OAuthClient | None] = lambda _: None
+    refresh: Callable[[Account, Credential], str | None] = lambda *_: "tokens are not renewed here"
+    open_page: Callable[[str], None] = pages.open_page
 
     def extra_accounts(self) -> tuple[Account, ...]:
         """The accounts of the config file, without their credentials."""

@@ -8,6 +8,8 @@ from cyclopts import App, Parameter
 
 from accounts.cli import names
 from accounts.cli.flags import Exit, Ports
+from accounts.cli.verify import without_secrets
+from accounts.model import AccountId, ApiKey, Entry
 
 EXAMPLES = """Examples:
 
@@ -26,12 +28,32 @@ def register(app: App, ports: Ports) -> None:
 
         An API key has nothing to renew, which is said.
 
-        Exit status: 0; 2 where a name fits several accounts; 3 where it fits none.
+        Exit status: 0; 2 where a name fits several accounts; 3 where it fits none; 4 where an account has to be
+        signed in to again; 6 where a token could not be renewed now.
         """
         entries = ports.open_vault().entries()
         chosen = [names.stored(one, entries, ports) for one in name] if name else list(entries)
-        for entry in chosen:
-            ports.terminal.show(f"{entry.account.name}: an API key has nothing to renew.")
+        failed = {entry.account.id for entry in chosen if not renewed(entry, ports)}
         if not chosen:
             ports.terminal.show("No accounts yet. Add one: proxy accounts add")
+        return outcome(failed, ports)
+
+
+def renewed(entry: Entry, ports: Ports) -> bool:
+    """Renew one account's token and tell what came of it."""
+    name = entry.account.name
+    if isinstance(entry.credential, ApiKey):
+        ports.terminal.show(f"{name}: an API key has nothing to renew.")
+        return True
+    why_not = ports.refresh(entry.account, entry.credential)
+    said = "renewed." if why_not is None else f"not renewed: {without_secrets(why_not, entry.credential)}"
+    ports.terminal.show(f"{name}: {said}")
+    return why_not is None
+
+
+def outcome(failed: set[AccountId], ports: Ports) -> Exit:
+    """The exit code, by what the store says now of the accounts whose token was not renewed."""
+    if not failed:
         return Exit.OK
+    now = [entry.account for entry in ports.open_vault().entries() if entry.account.id in failed]
+    return Exit.SIGN_IN if any(account.invalid is not None for account in now) else Exit.UNREACHABLE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,13 @@ def write_table(terminal: StandardTerminal, head: Sequence[str], rows: Sequence[
     """A table on stdout: drawn on a terminal, aligned by spaces elsewhere."""
     cells = [[printable(cell) for cell in row] for row in rows]
     terminal.write(_drawn(head, cells) if terminal.colourful else aligned(head, cells))
+
+
+def write_notes(terminal: StandardTerminal, notes: Iterable[tuple[str, str]]) -> None:
+    """What is said of some names, on stdout under a table: each whole and on one line, so that it can be copied."""
+    for name, said in notes:
+        if said:
+            terminal.write(f"{printable(name)}: {printable(said)}\n")
 
 
 def write_fields(terminal: StandardTerminal, fields: Mapping[str, str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 from cyclopts import App
 
 from accounts.cli import names, render, view
 from accounts.cli.flags import Exit, Json, Name, Ports
-from accounts.model import ApiKey, secrets_of
+from accounts.model import ApiKey, OAuthGrant, Token
 
 EXAMPLES = """Examples:
 
@@ -29,19 +32,53 @@ def register(app: App, ports: Ports) -> None:
         account = names.find(name, [shown.account for shown in everyone])
         found = next(shown for shown in everyone if shown.account is account)
         if json:
-            render.write_json(ports.terminal, account={**view.document(found), "credential": credential(found)})
+            render.write_json(ports.terminal, account=document(found))
         else:
             render.write_fields(ports.terminal, fields(found, ports))
         return Exit.OK
 
 
-def credential(shown: view.Shown) -> dict[str, str] | None:
+def document(shown: view.Shown) -> dict[str, Any]:
+    """Everything as JSON values."""
+    return {**view.document(shown), "credential": credential(shown), "extra": dict(shown.account.extra)}
+
+
+def credential(shown: view.Shown) -> dict[str, Any] | None:
     """The credential, masked."""
     if shown.credential is None:
         return None
     if isinstance(shown.credential, ApiKey):
         return {"kind": "api_key", "key": shown.credential.key.masked()}
-    return {"kind": "oauth", "refresh_token": shown.credential.refresh_token.masked()}
+    grant = shown.credential
+    return {
+        "kind": "oauth",
+        "refresh_token": grant.refresh_token.masked(),
+        "client_id": grant.client.id if grant.client else None,
+        "token_until": until(grant.token),
+    }
+
+
+def until(token: Token | None) -> str | None:
+    """When the token that is held ends; None where there is none, or that is not said."""
+    if token is None or token.expires_at is None:
+        return None
+    try:
+        return datetime.fromtimestamp(token.expires_at, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def held(shown: view.Shown) -> dict[str, str]:
+    """What is said of the credential."""
+    if isinstance(shown.credential, OAuthGrant):
+        grant = shown.credential
+        return {
+            "Sign-in": grant.refresh_token.masked(),
+            "OAuth client": grant.client.id if grant.client else "whichever is configured",
+            "Token until": until(grant.token) or "not known",
+        }
+    key = "from the config file" if shown.credential is None else shown.credential.key.masked()
+    return {"Key": key, "Key sent as": shown.account.auth or "the provider's way"}
 
 
 def fields(shown: view.Shown, ports: Ports) -> dict[str, str]:
@@ -59,9 +96,8 @@ def fields(shown: view.Shown, ports: Ports) -> dict[str, str]:
         "Enabled": "yes" if account.enabled else "no",
         "Tier": str(account.tier) if account.tier is not None else "the provider's",
         "Address": account.base_url or own_address or "the provider's",
-        "Key sent as": account.auth or "the provider's way",
         "Models": ", ".join(account.models) or "all that the provider serves",
-        "Key": "from the config file" if shown.credential is None else secrets_of(shown.credential)[0].masked(),
+        **held(shown),
         **({"Limits": "; ".join(shown.state.limits)} if shown.state.limits else {}),
         "Last used": render.ago(shown.state.last_used, ports.now()),
         **{f"extra {name}": value for name, value in account.extra.items()},

@@ -99,6 +99,19 @@ class StandardTerminal:
             raise Trouble(f"no {what} on stdin", Exit.USAGE)
         return Secret(text)
 
+    async def pasted(self, question: str) -> str | None:
+        """The next line of stdin, without blocking the loop; None where none will come, or nobody may be asked.
+
+        Several may be asked for, one after the other; whoever stops waiting leaves nothing behind.
+        """
+        from accounts.cli import typed
+
+        if sys.stdin is None or (sys.stdin.isatty() and not self.may_ask):
+            return None
+        if self.interactive:
+            _put(sys.stderr, question)
+        return await typed.line(sys.stdin)
+
     def _must_be_interactive(self, question: str) -> None:
         if not self.interactive:
             raise Trouble(f"cannot ask here: {question.strip(' :')}", Exit.USAGE)

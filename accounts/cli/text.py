@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from accounts.model import ApiKey, Credential
+
 SECRET_LENGTH = 12
 """A mistyped word at least this long may be a key that was pasted in the wrong place; it is not repeated."""
 
@@ -24,3 +26,8 @@ def cell_width(text: str) -> int:
 def repeatable(word: str) -> str:
     """A mistyped word in quotes, if it is too short to be a secret."""
     return f"'{printable(word)}'" if len(word) < SECRET_LENGTH else "that name"
+
+
+def kind(credential: Credential) -> str:
+    """What a person calls it."""
+    return "key" if isinstance(credential, ApiKey) else "sign-in"

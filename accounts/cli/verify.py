@@ -9,8 +9,8 @@ from cyclopts import App, Parameter
 
 from accounts.cli import names, render
 from accounts.cli.flags import Exit, Json, Ports
-from accounts.cli.text import printable
-from accounts.model import Account, Credential, Entry, Verdict, Works, secrets_of
+from accounts.cli.text import kind, printable
+from accounts.model import Account, Credential, Entry, Verdict, Works, same_credential, secrets_of
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
@@ -29,6 +29,7 @@ class Checked:
     """What a provider said of one account."""
 
     account: Account
+    credential: Credential
     verdict: Verdict
 
 
@@ -43,7 +44,7 @@ def register(app: App, ports: Ports) -> None:
         """Ask each provider whether the credential works.
 
         Spends no tokens. An account whose credential is refused is marked invalid and not used; one that works
-        again loses the mark.
+        again loses the mark. What the provider says of an account that has to be known to use it is kept.
 
         Exit status: 0 only if all work; 4 if one is refused; 6 if one cannot be reached; 3 where there is
         no such account.
@@ -56,12 +57,13 @@ def register(app: App, ports: Ports) -> None:
             ports.terminal.show(f"[{number}/{len(chosen)}] asking about {entry.account.name} …")
             verdict = ask(ports, entry.account, entry.credential)
             mark(vault, entry, verdict)
-            checked.append(Checked(entry.account, verdict))
+            checked.append(Checked(entry.account, entry.credential, verdict))
         if json:
             render.write_json(ports.terminal, accounts=[document(one) for one in checked])
         elif checked:
-            rows = [(one.account.name, one.verdict.works.value, one.verdict.detail or "-") for one in checked]
-            render.write_table(ports.terminal, ("Account", "Credential", "Detail"), rows)
+            rows = [(one.account.name, kind(one.credential), one.verdict.works.value) for one in checked]
+            render.write_table(ports.terminal, ("Account", "Credential", "Answer"), rows)
+            render.write_notes(ports.terminal, [(one.account.name, one.verdict.detail) for one in checked])
         else:
             ports.terminal.show("No accounts yet. Add one: proxy accounts add")
         return outcome([one.verdict.works for one in checked])
@@ -70,10 +72,14 @@ def register(app: App, ports: Ports) -> None:
 def ask(ports: Ports, account: Account, credential: Credential) -> Verdict:
     """The provider's verdict, with the secrets themselves struck out of what the provider wrote."""
     verdict = ports.verify(account, credential)
-    detail = verdict.detail
+    return replace(verdict, detail=without_secrets(verdict.detail, credential))
+
+
+def without_secrets(said: str, credential: Credential) -> str:
+    """What somebody else wrote, fit to be shown."""
     for secret in secrets_of(credential):
-        detail = detail.replace(secret.reveal(), "…")
-    return replace(verdict, detail=printable(detail))
+        said = said.replace(secret.reveal(), "…")
+    return printable(said)
 
 
 def mark(vault: Vault, entry: Entry, verdict: Verdict) -> None:
@@ -83,9 +89,10 @@ def mark(vault: Vault, entry: Entry, verdict: Verdict) -> None:
     invalid = (verdict.detail or "refused by the provider") if verdict.works is Works.REFUSED else None
 
     def marked(known: Entry) -> Entry:
-        if known.account.id != entry.account.id or known.credential != entry.credential:
+        if known.account.id != entry.account.id or not same_credential(known.credential, entry.credential):
             return known
-        return Entry(replace(known.account, invalid=invalid), known.credential)
+        extra = {**known.account.extra, **verdict.learnt}
+        return Entry(replace(known.account, invalid=invalid, extra=extra), known.credential)
 
     vault.edit(lambda entries: tuple(marked(known) for known in entries))
 

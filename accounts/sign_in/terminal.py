@@ -15,3 +15,13 @@ class Terminal(Protocol):
 
     def ask_hidden(self, question: str) -> Secret:
         """What the person types, unseen. Raises where nobody can be asked."""
+
+
+class Paster(Protocol):
+    """A person, or a script, who may paste something while something else is waited for."""
+
+    def show(self, line: str) -> None:
+        """Tell one line."""
+
+    async def pasted(self, question: str) -> str | None:
+        """The next line; None where none will come."""

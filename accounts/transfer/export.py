@@ -6,7 +6,7 @@ import json
 
 from accounts.model import Entry
 from accounts.records import Unreadable, from_document, to_document
-from accounts.transfer.formats import NotImportable, Reader, Unseal
+from accounts.transfer.formats import Contents, NotImportable, Reader, Unseal
 
 MARK = b'{"format":"multi-claude-proxy/export",'
 """How the first line of an export begins; the seal writes its fields in this order."""
@@ -17,10 +17,10 @@ def written(entries: tuple[Entry, ...]) -> bytes:
     return json.dumps({"accounts": [to_document(entry) for entry in entries]}).encode()
 
 
-def read(content: bytes, unseal: Unseal) -> tuple[Entry, ...]:
+def read(content: bytes, unseal: Unseal) -> Contents:
     """The accounts of an export. Raises NotImportable for a content we did not write."""
     try:
-        return tuple(from_document(document) for document in json.loads(unseal(content))["accounts"])
+        return Contents(tuple(from_document(document) for document in json.loads(unseal(content))["accounts"]))
     except (ValueError, KeyError, TypeError, AttributeError, Unreadable) as error:
         reason = str(error) if isinstance(error, Unreadable) else "it holds no list of accounts"
         raise NotImportable(f"the export cannot be read: {reason}") from None

@@ -17,6 +17,17 @@ class NotImportable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds.
+
+    left_out  why some of its accounts could not be read, a line each, without their values
+    """
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
     """How one kind of file is read.
 
@@ -28,7 +39,7 @@ class Reader:
     name: str
     plain: bool
     recognises: Callable[[bytes], bool]
-    read: Callable[[bytes, Unseal], tuple[Entry, ...]]
+    read: Callable[[bytes, Unseal], Contents]
 
 
 def reader_for(content: bytes, readers: tuple[Reader, ...]) -> Reader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from accounts.model import AccountId, Entry
+from accounts.model import AccountId, Credential, Entry, OAuthGrant, same_credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ def merge(
         identity = entry.account.id if place is None else entries[place].account.id
         while any(known.account.id == identity for known in others):
             identity = new_id()
-        merged = Entry(replace(entry.account, id=identity, label=label), entry.credential)
+        credential = entry.credential if place is None else _fuller(entries[place].credential, entry.credential)
+        merged = Entry(replace(entry.account, id=identity, label=label), credential)
         if place is None:
             entries.append(merged)
             added.append(merged.account.name)
@@ -66,6 +67,12 @@ def free_label(entry: Entry, others: Collection[Entry], taken: Collection[str]) 
     return label
 
 
+def _fuller(stored: Credential, incoming: Credential) -> Credential:
+    """The incoming one, unless it is the stored one without its client: that is all that it is good with."""
+    bare = isinstance(incoming, OAuthGrant) and incoming.client is None
+    return stored if bare and same_credential(stored, incoming) else incoming
+
+
 def _place_of(entry: Entry, entries: list[Entry]) -> int | None:
     """Where the same account stands; one with its id goes before one with its name and credential."""
     by_name = None
@@ -74,6 +81,6 @@ def _place_of(entry: Entry, entries: list[Entry]) -> int | None:
             continue
         if known.account.id == entry.account.id:
             return at
-        if known.account.label == entry.account.label and known.credential == entry.credential:
+        if known.account.label == entry.account.label and same_credential(known.credential, entry.credential):
             by_name = at
     return by_name

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
-from accounts.model import Account, AccountId, Credential, Entry, Verdict, Works, secrets_of
+from accounts.model import (
+    Account,
+    AccountId,
+    BrowserSignIn,
+    Credential,
+    Entry,
+    OAuthClient,
+    SignIn,
+    Verdict,
+    Works,
+    secrets_of,
+)
 from mcp_proxy.providers import all_providers
 from mcp_proxy.settings import PROVIDERS, Settings, from_process
 
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
 
 VERIFY_SECONDS = 90.0
 """A provider may have to set an account up before it can say whether it works."""
+GOOGLE_CLIENT = ("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET")
 
 # What is heavy (the HTTP client, TinyDB, SQLite) is imported by the port that needs it.
 
@@ -84,6 +96,31 @@ async def _refresh(account: Account, credential: Credential) -> str | None:
     async with at_work(settings(), account, credential) as work:
         failure = await work.tokens.renewed(account)
         return failure.message if failure is not None else None
+
+
+def recipe(provider: ProviderInfo) -> SignIn:
+    """How a provider is signed in to, at the addresses that the operator set."""
+    made = provider.sign_in
+    if not isinstance(made, BrowserSignIn):
+        return made
+    urls = settings().provider(provider.name).urls
+    return replace(
+        made,
+        authorize_url=urls.get("authorize_url", made.authorize_url),
+        token_url=urls.get("token_url", made.token_url),
+        userinfo_url=urls.get("userinfo_url", made.userinfo_url),
+    )
+
+
+def oauth_client(provider: str) -> OAuthClient | None:
+    """The OAuth client that the settings named by the provider hold; None where one of the two is not set."""
+    made = next((known.sign_in for name, known in all_providers().items() if name == provider), None)
+    google = settings().google
+    if not isinstance(made, BrowserSignIn) or made.client_names != GOOGLE_CLIENT:
+        return None
+    if google.client_id is None or google.client_secret is None:
+        return None
+    return OAuthClient(google.client_id, google.client_secret)
 
 
 def limits() -> Mapping[AccountId, AccountState]:
@@ -158,5 +195,8 @@ app = build(
         extra_entries=extra_entries,
         now=lambda: time.time(),  # noqa: TID251 - the root hands out the clock
         export_passphrase=lambda: settings().vault.export_passphrase,
+        recipe=recipe,
+        oauth_client=oauth_client,
+        refresh=refresh,
     )
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accounts.model import Account, AccountId, ApiKey, Entry, Secret
+from accounts.model import Account, AccountId, ApiKey, Entry, OAuthClient, OAuthGrant, Secret, Token
 from accounts.vault.errors import KeychainUnavailable
 from accounts.vault.files import Files
 from accounts.vault.keys import KeySources
@@ -26,6 +26,14 @@ def account(number: int = 1, provider: str = "zai", **fields: object) -> Account
 
 def key(number: int = 1) -> ApiKey:
     return ApiKey(Secret(f"sk-fake-{number:04}-not-a-real-key"))
+
+
+def grant(number: int = 1, **fields: object) -> OAuthGrant:
+    given: dict[str, object] = {
+        "client": OAuthClient("client-0001.example", Secret("sk-fake-client-secret")),
+        "token": Token(Secret(f"sk-fake-token-{number:04}"), 1_800_003_599.0),
+    }
+    return OAuthGrant(Secret(f"sk-fake-refresh-{number:04}-not-real"), **{**given, **fields})  # type: ignore[arg-type]
 
 
 def entry(number: int = 1, provider: str = "zai", **fields: object) -> Entry:

@@ -116,7 +116,7 @@ def test_a_wrong_passphrase_and_a_damaged_export_are_told_apart(full: Shell, tmp
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "empty"), (b'{"accounts": [{"refreshToken": "sk-fake-canary"}]}', "export"), (b"\x00\xff", "export")],
+    [(b"", "empty"), (b'{"users": [{"refreshToken": "sk-fake-canary"}]}', "export"), (b"\x00\xff", "export")],
 )
 def test_a_file_nobody_can_read_says_what_can_be_read(shell: Shell, tmp_path: Path, content: bytes, says: str) -> None:
     file = tmp_path / "strange.secret"

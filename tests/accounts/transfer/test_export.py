@@ -11,7 +11,7 @@ from tests.accounts.kit import CHEAP, entry
 
 def test_what_was_written_is_read_again() -> None:
     stored = (entry(1), entry(2, "kimi", tier=3, models=("a", "b")))
-    assert read(b"sealed", lambda _: written(stored)) == stored
+    assert read(b"sealed", lambda _: written(stored)).entries == stored
 
 
 @pytest.mark.parametrize("plain", [b"", b"[]", b"{}", b'{"accounts": 1}', b'{"accounts": [1]}', b'{"accounts": [{}]}'])
