@@ -51,7 +51,7 @@ def wait(told: Told, answer: Refusal, now: Instant) -> float | None:
         seconds = _in_milliseconds(told.top)
     if seconds is None:
         return None
-    return min(seconds if seconds > 0 else SHORTEST_SECONDS, LONGEST_SECONDS)
+    return min(seconds if seconds >= 0.001 else SHORTEST_SECONDS, LONGEST_SECONDS)
 
 
 def _in_details(details: Sequence[Mapping[str, Any]], now: Instant) -> float | None:

@@ -95,19 +95,15 @@ class _Reader:
                 return self._trouble(504 if told.status == 408 else told.status)
 
     def _used_up(self) -> Failure:
-        """The window that is empty; of another family's pool only where this model draws on it (a web search)."""
-        windows = pool_of(self._told.model or self._offer.model)
-        limit = window(windows, self._seconds)
-        if limit not in self._offer.buckets:
-            return Failure(
-                Blame.PROVIDER,
-                429,
-                error_type(429),
-                self._told.message,
-                retry_at=self._retry_at,
-                headers=self._headers,
-            )
-        return self._closed(limit, self._retry_at)
+        """The window that is empty, unless it is another model's, which has searched in this one's place."""
+        model = self._told.model or self._offer.model
+        limit = window(pool_of(model), self._seconds)
+        if limit in self._offer.buckets:
+            return self._closed(limit, self._retry_at)
+        if model == self._offer.model:
+            return self._closed(model_bucket(self._offer.model), self._retry_at)
+        message, retry_at = self._told.message, self._retry_at
+        return Failure(Blame.PROVIDER, 429, error_type(429), message, retry_at=retry_at, headers=self._headers)
 
     def _closed(self, limit: Bucket, until: Instant | None, status: int = 429) -> Failure:
         return Failure(

@@ -58,6 +58,6 @@ def _message(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failur
 
 
 def _session(ask: Ask) -> str:
-    """The conversation's name; empty where nobody named it: its first words then stand for it, read once by `encode`."""
+    """The conversation's name; empty where nobody named it: then `encode` takes its first words."""
     named = any(name in _NAMING for name, _ in ask.headers) or b'"user_id"' in ask.body
     return session(ask) if named else ""
