@@ -180,9 +180,8 @@ class GoogleService(Service):
         if heard.value("x-goog-user-project"):
             raise Denied("Caller does not have required permission to use the project.", 403)
         body: Json = read(_json(heard), MESSAGES[place])
-        cloud.check_project(account, body, needed=place is Place.MESSAGES) if place in (
-            Place.MESSAGES, Place.MODELS, Place.QUOTA
-        ) else None  # fmt: skip
+        if place in (Place.MESSAGES, Place.MODELS, Place.QUOTA):
+            cloud.check_project(account, body, needed=place is Place.MESSAGES)
         if place is Place.ONBOARD:
             cloud.check_onboarding(body)
         if place is Place.COUNT_TOKENS and not body.get("request", {}).get("contents"):
