@@ -164,7 +164,7 @@ class GoogleService(Service):
         if heard.method != "POST":
             return _method()
         if account is None or self.rules < Rules.REAL:
-            return _loose(heard)
+            return _loose(heard, MESSAGES[place])
         assert isinstance(account, GoogleAccount)  # noqa: S101 - none other is made here
         return self._check_call(heard, place, account)
 
@@ -339,10 +339,13 @@ def _json(heard: Heard) -> Json:
         raise Denied(f"Invalid JSON payload received. {wrong.message}", wrong.status) from wrong
 
 
-def _loose(heard: Heard) -> Json:
-    """A body that nobody looks into closely."""
+def _loose(heard: Heard, kind: str) -> Json:
+    """A body that nobody looks into closely; of what cannot be read no more than the model."""
     try:
-        found: Json = read_body(heard)
+        body = read_body(heard)
+        found: Json = read(body, kind)
+    except Denied:
+        return {"model": body.get("model")}
     except Wrong:
         return {}
     return found
