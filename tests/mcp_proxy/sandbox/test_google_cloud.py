@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from mcp_proxy.core.ids import ModelId
@@ -360,6 +361,17 @@ async def test_a_success_that_is_none_is_seen_by_who_reads_it(
     decoder.feed(got.content)
     decoder.end()
     assert decoder.failure is not None and why in decoder.failure.message
+
+
+async def test_a_stream_breaks_where_it_is_told_to(box: Sandbox, account: GoogleAccount) -> None:
+    account.script(faults.cut_events(2), faults.cut(10, reset=True), faults.stall(1, 0.01), faults.drop())
+    for _ in range(2):
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            await ask(box, account)
+    assert "simulated" in said(await ask(box, account))
+    with pytest.raises(httpx.RemoteProtocolError):
+        await ask(box, account)
+    assert account.pending() == 0 and len(account.received) == 4
 
 
 async def test_a_blocked_prompt_is_a_refusal(box: Sandbox, account: GoogleAccount) -> None:
