@@ -36,7 +36,11 @@ def check_envelope(body: Json) -> None:
             raise violation("request_id", "requestId: a web search has none")
     elif kind in IDS and not IDS[kind].fullmatch(asked or ""):
         raise violation("request_id", f"requestId: {asked!r} does not look like the client's own")
-    session = body.get("request", {}).get("sessionId")
+
+
+def check_session(request: Json, kind: str) -> None:
+    """The conversation's name, by which its prompt is cached."""
+    session = request.get("sessionId")
     if kind == "agent":
         if session is None or not SESSION.fullmatch(session) or int(session) < -(2**63):
             raise violation("request.session_id", f"sessionId: {session!r} does not look like the client's own")
@@ -49,6 +53,7 @@ def check_request(request: Json, model: GoogleModel, kind: str, genuine: Genuine
     wanted = {"agent": Kind.CHAT, "image_gen": Kind.IMAGE, "web_search": Kind.SEARCH}.get(kind, model.kind)
     if model.kind is not wanted and not (wanted is Kind.CHAT and model.kind is Kind.SEARCH):
         raise clueless(f"a request of type {kind} for {model.id}")
+    check_session(request, kind)
     check_system(request, kind)
     check_tools(request, model, kind)
     check_generation(request, model, kind)

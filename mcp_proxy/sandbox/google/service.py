@@ -164,7 +164,7 @@ class GoogleService(Service):
         if heard.method != "POST":
             return _method()
         if account is None or self.rules < Rules.REAL:
-            return _loose(heard)
+            return _loose(heard, MESSAGES[place])
         assert isinstance(account, GoogleAccount)  # noqa: S101 - none other is made here
         return self._check_call(heard, place, account)
 
@@ -180,9 +180,8 @@ class GoogleService(Service):
         if heard.value("x-goog-user-project"):
             raise Denied("Caller does not have required permission to use the project.", 403)
         body: Json = read(_json(heard), MESSAGES[place])
-        cloud.check_project(account, body, needed=place is Place.MESSAGES) if place in (
-            Place.MESSAGES, Place.MODELS, Place.QUOTA
-        ) else None  # fmt: skip
+        if place in (Place.MESSAGES, Place.MODELS, Place.QUOTA):
+            cloud.check_project(account, body, needed=place is Place.MESSAGES)
         if place is Place.ONBOARD:
             cloud.check_onboarding(body)
         if place is Place.COUNT_TOKENS and not body.get("request", {}).get("contents"):
@@ -340,10 +339,13 @@ def _json(heard: Heard) -> Json:
         raise Denied(f"Invalid JSON payload received. {wrong.message}", wrong.status) from wrong
 
 
-def _loose(heard: Heard) -> Json:
-    """A body that nobody looks into closely."""
+def _loose(heard: Heard, kind: str) -> Json:
+    """A body that nobody looks into closely; of what cannot be read no more than the model."""
     try:
-        found: Json = read_body(heard)
+        body = read_body(heard)
+        found: Json = read(body, kind)
+    except Denied:
+        return {"model": body.get("model")}
     except Wrong:
         return {}
     return found

@@ -71,7 +71,7 @@ def google_voice(name: str, forced: tuple[str, ...] = ()) -> Voice:
     """The default voice of the account called `name`. forced: of these tools one has to be called."""
 
     def speak(body: Json) -> Answer:
-        blocks = body["messages"][-1]["content"]
+        blocks = _last(body)
         results = [block for block in blocks if block["type"] == "tool_result"]
         thoughts: tuple[Block, ...] = (Thinking(f"{name} thinks of tools."),) if "thinking" in body else ()
         if results:
@@ -89,11 +89,16 @@ def google_voice(name: str, forced: tuple[str, ...] = ()) -> Voice:
 def wanted(body: Json, forced: tuple[str, ...]) -> list[ToolUse]:
     """The tools that the last text asks to be called, by name, each with the smallest arguments it takes."""
     schemas = {tool["name"]: tool["input_schema"] for tool in body["tools"]}
-    texts = [block["text"] for block in body["messages"][-1]["content"] if block["type"] == "text"]
+    texts = [block["text"] for block in _last(body) if block["type"] == "text"]
     asked = CALLED.search(texts[-1]) if texts else None
     names = re.split(r",? and |, ?", asked[1].rstrip(" .,")) if asked else []
     found = [name for name in names if name in schemas] or [name for name in forced[:1] if name in schemas]
     return [ToolUse(name, shaped(schemas[name], name)) for name in found]
+
+
+def _last(body: Json) -> list[Json]:
+    """The last turn's blocks."""
+    return body["messages"][-1]["content"] if body["messages"] else []
 
 
 def picture(count: int = 1) -> Answer:

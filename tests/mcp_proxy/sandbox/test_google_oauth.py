@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mcp_proxy.cli.adapters import open_vault
 from mcp_proxy.sandbox import Rules, Sandbox, faults, refusals
 from mcp_proxy.sandbox.accounts import Place
 from mcp_proxy.sandbox.google import refusals as google
+from tests.e2e.harness import settings, store
 from tests.faults.secrets import MARK
 from tests.mcp_proxy.sandbox.asking import client
 from tests.mcp_proxy.sandbox.google import (
@@ -245,3 +251,30 @@ async def test_the_settings_name_every_address_and_the_client() -> None:
         grant = box.account("antigravity").grant(with_client=True)
         assert grant.client is not None and grant.client.id == settings["GOOGLE_CLIENT_ID"]
         assert box.settings("anthropic") == {}
+
+
+async def test_the_proxy_keeps_a_grant_and_finds_the_sandbox(tmp_path: Path) -> None:
+    async with Sandbox(["antigravity"]) as box:
+        account = box.account("antigravity", alias="a")
+        at = settings(tmp_path, "", **box.settings("antigravity"))
+        assert at.providers["antigravity"].base_urls == (box.url("antigravity"),)
+        store(at, [("antigravity", account.grant(), {"label": "a"})])
+        (entry,) = open_vault(at).entries()
+        assert entry.credential == account.grant() and entry.account.base_url is None
+
+
+async def test_standing_alone_it_prints_the_settings_that_lead_to_it() -> None:
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mcp_proxy.sandbox", "--host", "antigravity", stdout=asyncio.subprocess.PIPE
+    )
+    assert running.stdout is not None
+    lines = [(await running.stdout.readline()).decode().split() for _ in range(9)]
+    assert lines[0][0] == "antigravity"
+    settings = dict(line[0].split("=", 1) for line in lines[3:])
+    form = {"client_id": settings["GOOGLE_CLIENT_ID"], "client_secret": settings["GOOGLE_CLIENT_SECRET"]}
+    form |= {"grant_type": "refresh_token", "refresh_token": lines[2][0]}
+    async with client() as asking:
+        given = await asking.post(settings["MCP_PROXY_PROVIDERS__ANTIGRAVITY__TOKEN_URL"], data=form)
+    assert given.status_code == 200 and given.json()["access_token"]
+    running.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(running.wait(), 3) == 0
