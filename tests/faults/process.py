@@ -40,10 +40,12 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-def proxy(home: Path, *words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+def proxy(
+    home: Path, *words: str, stdin: str = "", program: tuple[str, ...] = PROXY, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """One command, run to its end."""
     return subprocess.run(
-        [*PROXY, *words], env=environment(home, **environ), input=stdin, capture_output=True, text=True, timeout=30
+        [*program, *words], env=environment(home, **environ), input=stdin, capture_output=True, text=True, timeout=30
     )
 
 
@@ -95,7 +97,12 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def served(
-    home: Path, *, limits: Callable[[], None] | None = None, words: tuple[str, ...] = (), **environ: str
+    home: Path,
+    *,
+    limits: Callable[[], None] | None = None,
+    words: tuple[str, ...] = (),
+    program: tuple[str, ...] = PROXY,
+    **environ: str,
 ) -> AsyncIterator[Process]:
     """`proxy serve` on a free port, ready. limits: called in the new process before the program is started."""
     port = free_port()
@@ -103,7 +110,7 @@ async def served(
     log = Path(name)
     with open(descriptor, "wb") as err:
         popen = subprocess.Popen(
-            [*PROXY, "serve", "--port", str(port), *words],
+            [*program, "serve", "--port", str(port), *words],
             env=environment(home, **environ),
             stdin=subprocess.DEVNULL,
             stdout=err,

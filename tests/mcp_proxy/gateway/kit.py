@@ -11,9 +11,12 @@ from accounts.model import (
     Account,
     ApiKey,
     ApiKeySignIn,
+    BrowserSignIn,
     Credential,
+    OAuthClient,
     OAuthGrant,
     Secret,
+    Token,
     Verdict,
     Works,
     same_credential,
@@ -32,6 +35,15 @@ from mcp_proxy.gateway.roster import Roster
 from mcp_proxy.gateway.tokens import Tokens
 from tests.fakes import FakeResponse, FakeTransport
 from tests.mcp_proxy.routing.seats import MODEL, NOW
+
+SIGN_IN = BrowserSignIn(
+    authorize_url="http://say.so/authorize",
+    token_url="http://say.so/token",
+    userinfo_url="http://say.so/me",
+    scopes=("all",),
+    client_names=("SAYSO_CLIENT_ID", "SAYSO_CLIENT_SECRET"),
+)
+CLIENT = OAuthClient("client-of-a-test", Secret("sk-fake-client-secret"))
 
 
 @dataclass(slots=True)
@@ -113,6 +125,17 @@ class FakeLedger:
 
 def entry(name: str, provider: str = "sayso", **fields: object) -> tuple[Account, Credential]:
     return Account(AccountId(name), provider, name, **fields), ApiKey(Secret(f"sk-fake-key-of-{name}"))  # type: ignore[arg-type]
+
+
+def grant(name: str, left: float | None = -1.0, client: OAuthClient | None = CLIENT) -> OAuthGrant:
+    """A grant whose token has `left` seconds to live; None: it has no token yet."""
+    token = None if left is None else Token(Secret(f"sk-fake-stored-token-of-{name}"), NOW + left)
+    return OAuthGrant(Secret(f"sk-fake-refresh-of-{name}"), client, token)
+
+
+def signed_in(name: str, left: float | None = -1.0, **fields: object) -> tuple[Account, OAuthGrant]:
+    account, _ = entry(name, **fields)  # type: ignore[arg-type]
+    return account, grant(name, left)
 
 
 async def _verify(transport: Transport, access: Access, now: Instant) -> Verdict:

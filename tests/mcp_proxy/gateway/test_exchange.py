@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
-from mcp_proxy.core.failure import Failure
-from mcp_proxy.core.http import NetworkTrouble, Trouble
+from mcp_proxy.core.failure import Blame, Failure, Refusal
+from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest
 from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask, Endpoint
+from mcp_proxy.core.provider import Access, Minting, Offer
+from mcp_proxy.core.time import Instant
 from mcp_proxy.dialects.anthropic_ask import read_ask
 from mcp_proxy.gateway.answer import Answer
 from mcp_proxy.gateway.catalog import Catalog
@@ -22,7 +25,7 @@ from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.routing.facts import Policy
 from mcp_proxy.state.memory import MemoryStore
 from tests.fakes import FakeResponse, FakeTransport
-from tests.mcp_proxy.gateway.kit import FakeLedger, HandClock, entry, sayso, until
+from tests.mcp_proxy.gateway.kit import SIGN_IN, FakeLedger, HandClock, entry, grant, sayso, until
 from tests.mcp_proxy.gateway.test_pool import limited
 from tests.mcp_proxy.routing.seats import NOW
 
@@ -94,14 +97,14 @@ class Room:
 
 @asynccontextmanager
 async def room(
-    *transports: FakeTransport, policy: Policy | None = None, bases: Sequence[str] = ()
+    *transports: FakeTransport, policy: Policy | None = None, bases: Sequence[str] = (), **how: object
 ) -> AsyncIterator[Room]:
     names = [chr(97 + index) for index in range(len(transports))]
     places = bases or [f"http://{name}.test" for name in names]
     entries = [
         entry(name, base_url=base, tier=index) for index, (name, base) in enumerate(zip(names, places, strict=True))
     ]
-    clients, clock, provider = FakeClients(dict(zip(names, transports, strict=True))), HandClock(), sayso()
+    clients, clock, provider = FakeClients(dict(zip(names, transports, strict=True))), HandClock(), sayso(**how)
     gateway = Gateway(
         ledger=FakeLedger(entries),
         fixed=(),
@@ -237,3 +240,76 @@ async def test_a_conversation_stays_where_it_is_warm_and_says_so() -> None:
             await exchange.close()
             whys.append((exchange.attempts[-1].candidate.account, exchange.why.value))
         assert whys == [("b", "failover"), ("b", "sticky")]
+
+
+def refusing(**how: object) -> Callable[..., Failure]:
+    """A provider's reading of every refusal."""
+
+    def read(refusal: Refusal, offer: Offer, now: Instant) -> Failure:
+        return Failure(**({"blame": Blame.REQUEST, "status": refusal.status, "type": "t", "message": "no"} | how))  # type: ignore[arg-type]
+
+    return read
+
+
+def noting(asks: list[Ask]) -> Callable[..., UpstreamRequest]:
+    """A provider's way to ask, which notes what it was handed."""
+
+    def request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest:
+        asks.append(ask)
+        return UpstreamRequest("POST", f"{access.base_url}/", (), ask.body)
+
+    return request
+
+
+async def test_what_would_do_without_signatures_is_asked_so_once_more_on_the_same_account() -> None:
+    asks: list[Ask] = []
+    wrong = FakeResponse(400, JSON, (b"signature",))
+    how = {"request": noting(asks), "read_failure": refusing(unsigned=True)}
+    async with room(FakeTransport([wrong, answered()]), FakeTransport([answered()]), **how) as made:
+        exchange = made.exchange()
+        assert isinstance(await exchange.open(), Answer)
+        await exchange.close()
+        assert [ask.unsigned for ask in asks] == [False, True]
+        assert [attempt.candidate.account for attempt in exchange.attempts] == ["a"]
+
+
+async def test_one_that_is_refused_even_so_goes_back_to_the_client() -> None:
+    asks: list[Ask] = []
+    how = {"request": noting(asks), "read_failure": refusing(unsigned=True)}
+    async with room(FakeTransport([FakeResponse(400, JSON, (b"signature",))]), **how) as made:
+        result = await made.exchange().open()
+        assert isinstance(result, Failure) and result.blame is Blame.REQUEST
+        assert [ask.unsigned for ask in asks] == [False, True]
+
+
+async def test_without_signatures_it_stays_for_the_accounts_that_follow() -> None:
+    asks: list[Ask] = []
+    how = {"request": noting(asks), "read_failure": refusing(unsigned=True, blame=Blame.PROVIDER)}
+    wrong = FakeResponse(400, JSON, (b"signature",))
+    async with room(FakeTransport([wrong]), FakeTransport([answered()]), **how) as made:
+        exchange = made.exchange()
+        assert isinstance(await exchange.open(), Answer)
+        await exchange.close()
+        assert [ask.unsigned for ask in asks] == [False, True, True]
+
+
+async def test_a_key_that_is_refused_is_not_tried_again() -> None:
+    refused = FakeTransport([FakeResponse(401, JSON, (b"no",))])
+    async with room(refused, read_failure=refusing(blame=Blame.TOKEN)) as made:
+        await made.exchange().open()
+        assert len(refused.asked) == 1
+        assert made.gateway.pool.seats[0].account.invalid is not None
+
+
+async def test_the_time_for_a_token_is_part_of_the_budget() -> None:
+    async def never(transport: object, minting: Minting, now: Instant) -> Failure:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async with room(FakeTransport([answered()]), mint=never, sign_in=SIGN_IN) as made:
+        account, _ = entry("a", base_url="http://a.test")
+        cast(FakeLedger, made.gateway.roster._ledger).write((account, grant("a")))
+        await made.gateway.roster.load()
+        async with asyncio.timeout(3):
+            result = await made.exchange(0.1).open()
+        assert isinstance(result, Failure) and (result.status, result.type) == (504, "timeout_error")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from accounts.model import Account, Credential, Secret, Token
 from mcp_proxy.core.change import Used
 from mcp_proxy.core.failure import Blame, Failure
-from mcp_proxy.core.http import NetworkTrouble, Trouble
+from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble
 from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.provider import Minted, Minting
 from mcp_proxy.core.quota import Quota
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway.quotas import BUSY_SECONDS, IDLE_SECONDS, JITTER, LONGEST_PAUSE_SECONDS, MODELS_SECONDS, Readings
 from tests.fakes import FakeResponse, FakeTransport
-from tests.mcp_proxy.gateway.kit import FakeLedger, HandClock, House, entry, listing, saying, sayso
+from tests.mcp_proxy.gateway.kit import SIGN_IN, FakeLedger, HandClock, House, entry, listing, saying, sayso, signed_in
 from tests.mcp_proxy.routing.seats import FIVE_HOURS, NOW, at
 
 HALF = (Quota(FIVE_HOURS, 0.5, None, NOW),)
@@ -47,10 +50,10 @@ class Asker:
         return [second for second, path in self.asked if path == what]
 
 
-async def asker(*names: str, seed: int = 1, **how: object) -> Asker:
-    house = House(FakeLedger([entry(name) for name in names or ("a",)]), sayso(**how))
+async def asker(*names: str, seed: int = 1, entries: Sequence[tuple[Account, Credential]] = (), **how: object) -> Asker:
+    house = House(FakeLedger([*entries] or [entry(name) for name in names or ("a",)]), sayso(**how))
     await house.roster.load()
-    clock, transport = HandClock(), FakeTransport([FakeResponse()])
+    clock, transport = house.clock, FakeTransport([FakeResponse()])
     rng = random.Random(seed)
     readings = Readings(
         house.pool, house.catalog, house.tokens, house.roster, lambda account, base: transport, clock, rng
@@ -172,3 +175,51 @@ async def test_a_reading_of_an_account_that_left_meanwhile_is_dropped() -> None:
     await made.run(3)
     assert set(made.readings._schedules) == {"b"}
     assert Instant(made.clock.at) > NOW
+
+
+def minting(asked: list[float], refuses: bool = False) -> Callable[..., object]:
+    """A provider's way to renew a token, which notes when; each lives an hour."""
+
+    async def mint(transport: Transport, minting: Minting, now: Instant) -> Minted | Failure:
+        asked.append(now)
+        return REFUSAL if refuses else Minted(Token(Secret(f"sk-fake-minted-{len(asked)}"), now + 3600))
+
+    return mint
+
+
+async def ended(made: Asker) -> None:
+    await made.house.tokens.settle()
+    await made.house.jobs.stop()
+
+
+async def test_readings_of_an_idle_account_cost_no_more_tokens_than_their_life_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp_proxy.gateway.minting.KEPT_SECONDS", 0.0)  # of the loop's time, which does not pass here
+    minted: list[float] = []
+    made = await asker(entries=[signed_in("a")], quotas=saying(HALF), mint=minting(minted), sign_in=SIGN_IN)
+    await made.run(3 * 3600)
+    assert len(made.times()) >= 15
+    assert 3 <= len(minted) <= 4
+    await ended(made)
+
+
+async def test_a_reading_whose_token_is_refused_is_asked_once_more_with_a_new_one() -> None:
+    minted: list[float] = []
+    refused = Failure(Blame.TOKEN, 401, "authentication_error", "expired")
+    flow = {"mint": minting(minted), "sign_in": SIGN_IN}
+    made = await asker(entries=[signed_in("a", left=3600.0)], quotas=saying(refused, HALF), **flow)
+    await made.run(3)
+    assert (len(made.times()), len(minted)) == (2, 1)
+    assert made.house.pool.seats[0].quotas[FIVE_HOURS].left == 0.5
+    await ended(made)
+
+
+async def test_models_that_could_not_be_listed_for_want_of_a_token_are_asked_for_again_soon() -> None:
+    minted: list[float] = []
+    flow = {"discover": listing("m2"), "mint": minting(minted, refuses=True), "sign_in": SIGN_IN}
+    made = await asker(entries=[signed_in("a")], **flow)
+    await made.run(10)
+    assert made.times("models") == []
+    assert made.readings._schedules[AccountId("a")].models_at < made.clock.at + 2 * BUSY_SECONDS
+    await ended(made)

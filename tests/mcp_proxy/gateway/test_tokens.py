@@ -10,7 +10,6 @@ import pytest
 
 from accounts.model import (
     Account,
-    BrowserSignIn,
     OAuthClient,
     OAuthGrant,
     Secret,
@@ -25,18 +24,10 @@ from mcp_proxy.core.provider import Access, Minted, Minting
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway import minting
 from mcp_proxy.gateway.catalog import Options
-from tests.mcp_proxy.gateway.kit import FakeLedger, House, entry, sayso, until
+from tests.mcp_proxy.gateway.kit import CLIENT, SIGN_IN, FakeLedger, House, entry, grant, sayso, signed_in, until
 from tests.mcp_proxy.routing.seats import NOW
 
 A, B = AccountId("a"), AccountId("b")
-SIGN_IN = BrowserSignIn(
-    authorize_url="http://say.so/authorize",
-    token_url="http://say.so/token",
-    userinfo_url="http://say.so/me",
-    scopes=("all",),
-    client_names=("SAYSO_CLIENT_ID", "SAYSO_CLIENT_SECRET"),
-)
-CLIENT = OAuthClient("client-of-a-test", Secret("sk-fake-client-secret"))
 TROUBLE = Failure(Blame.PROVIDER, 503, "api_error", "not now")
 DEAD = Failure(Blame.ACCOUNT, 401, "authentication_error", "the sign-in is no longer good")
 
@@ -66,17 +57,6 @@ class Issuer:
             return said
         lives = said if isinstance(said, float) else None
         return Minted(Token(Secret(f"sk-fake-minted-{len(self.asked)}"), None if lives is None else now + lives))
-
-
-def grant(name: str, left: float | None = -1.0, client: OAuthClient | None = CLIENT) -> OAuthGrant:
-    """A grant whose token has `left` seconds to live; None: it has no token yet."""
-    token = None if left is None else Token(Secret(f"sk-fake-stored-token-of-{name}"), NOW + left)
-    return OAuthGrant(Secret(f"sk-fake-refresh-of-{name}"), client, token)
-
-
-def signed_in(name: str, left: float | None = -1.0, **fields: object) -> tuple[Account, OAuthGrant]:
-    account, _ = entry(name, **fields)  # type: ignore[arg-type]
-    return account, grant(name, left)
 
 
 Open = Callable[..., Awaitable["Room"]]
