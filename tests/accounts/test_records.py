@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.model import Account, AccountId, ApiKey, Entry, Secret
+from accounts.model import Account, AccountId, ApiKey, Entry, OAuthClient, OAuthGrant, Secret, Token
 from accounts.records import Unreadable, from_document, to_document
-from tests.accounts.kit import entry
+from tests.accounts.kit import account, entry, grant
 
 TEXT = st.text(min_size=1, max_size=20)
+SECRETS = st.builds(Secret, TEXT)
 ENTRIES = st.builds(
     Entry,
     st.builds(
@@ -26,7 +27,13 @@ ENTRIES = st.builds(
         invalid=st.none() | TEXT,
         extra=st.dictionaries(TEXT, TEXT, max_size=3),
     ),
-    st.builds(ApiKey, st.builds(Secret, TEXT)),
+    st.builds(ApiKey, SECRETS)
+    | st.builds(
+        OAuthGrant,
+        SECRETS,
+        st.none() | st.builds(OAuthClient, TEXT, st.none() | SECRETS),
+        st.none() | st.builds(Token, SECRETS, st.none() | st.integers(0, 10**11) | st.floats(0, 1e11)),
+    ),
 )
 
 
@@ -49,6 +56,8 @@ def test_an_entry_comes_back_from_its_document_unchanged(one: Entry) -> None:
         ("extra", {"a": 1}),
         ("credential", None),
         ("credential", {"kind": "api_key"}),
+        ("credential", {"kind": "oauth"}),
+        ("credential", {"kind": "oauth", "refresh_token": ["sk-fake-canary"]}),
         ("credential", {"kind": "from-the-future", "key": "sk-fake-canary"}),
     ],
 )
@@ -56,6 +65,26 @@ def test_a_field_of_the_wrong_kind_is_named_and_its_value_is_not_repeated(field:
     with pytest.raises(Unreadable) as caught:
         from_document({**to_document(entry()), field: value})
     assert field in str(caught.value) or field == "credential"
+    assert "sk-fake" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("refresh_token", None),
+        ("client_id", 7),
+        ("client_secret", ["sk-fake-canary"]),
+        ("token", {"sk-fake-canary": 1}),
+        ("expires_at", "sk-fake-canary"),
+        ("expires_at", True),
+    ],
+)
+def test_a_part_of_a_grant_that_is_of_the_wrong_kind_is_named(field: str, value: object) -> None:
+    document = to_document(Entry(account(), grant()))
+    document["credential"][field] = value
+    with pytest.raises(Unreadable) as caught:
+        from_document(document)
+    assert field in str(caught.value)
     assert "sk-fake" not in str(caught.value)
 
 

@@ -85,7 +85,6 @@ def test_a_person_whose_account_has_another_name_is_known_again(signed: Shell) -
 def test_two_people_are_two_accounts_and_a_label_taken_over_forgets_who_had_it(signed: Shell, google: Google) -> None:
     add(signed)
     google.email = "other@example.com"
-    google.answers = {}
     assert add(signed).code == 0
     assert [entry.account.label for entry in signed.vault.entries()] == [EMAIL, "other@example.com"]
     google.email = "third@example.com"

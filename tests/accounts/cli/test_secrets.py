@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from accounts.model import AccountId
+from accounts.model import Account, AccountId, Credential, Entry, OAuthClient, OAuthGrant, Secret, Token, secrets_of
 from tests.accounts.cli import program
 from tests.accounts.cli.conftest import Shell
+from tests.accounts.kit import filled
 
 CANARY = "sk-fake-canary-5e4d3c2b1a-refused"
+GRANT = OAuthGrant(
+    Secret(f"{CANARY}-refresh"),
+    OAuthClient("client-0001.example", Secret(f"{CANARY}-client")),
+    Token(Secret(f"{CANARY}-token"), 1_800_003_599.0),
+)
 WORDS = "canary words nobody guesses"
 
 COMMANDS = [
@@ -23,7 +29,10 @@ COMMANDS = [
     ("verify",),
     ("verify", "--json"),
     ("verify", CANARY),
+    ("show", "antigravity/banned@g"),
+    ("show", "antigravity/banned@g", "--json"),
     ("refresh",),
+    ("refresh", "antigravity/banned@g"),
     ("enable", CANARY),
     ("disable", "zai/a"),
     ("rename", "zai/a", "zai/b"),
@@ -58,6 +67,7 @@ def test_no_command_ever_writes_a_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     shell.add(CANARY, "--label", "a", "--no-verify")
+    filled(shell.vault, [Entry(Account(AccountId("id0009"), "antigravity", "banned@g"), GRANT)])
     if broken == "store":
         shell.vault.path.write_bytes(shell.vault.path.read_bytes()[:-1])
     if broken == "key":
@@ -67,14 +77,20 @@ def test_no_command_ever_writes_a_secret(
     for words in COMMANDS:
         given = tuple(places.get(word, word) for word in words)
         passphrase = any(word in ("export", "import") for word in words)
-        done = shell(*given, stdin=f"{WORDS if passphrase else CANARY}\n")
+        done = shell(*given, refresh=quoted, stdin=f"{WORDS if passphrase else CANARY}\n")
         codes.add(done.code)
         assert CANARY not in done.all, words
+        assert "sk-fake" not in done.all, words
         assert WORDS not in done.all, words
     assert len(codes) >= 2, "the commands were really run"
     assert CANARY not in caplog.text
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert CANARY.encode() not in path.read_bytes(), path
+
+
+def quoted(_: Account, credential: Credential) -> str:
+    """A token endpoint that repeats what it was sent."""
+    return f"400 {[secret.reveal() for secret in secrets_of(credential)]}"
 
 
 def test_no_value_prints_its_secret(shell: Shell) -> None:

@@ -12,10 +12,10 @@ from accounts.model import Account, ApiKey, Entry, Secret
 from accounts.vault import seal
 from accounts.vault.seal import KeySource
 from tests.accounts.cli.conftest import Shell
-from tests.accounts.kit import MemoryKeychain, entry, filled, vault_in
+from tests.accounts.kit import MemoryKeychain, account, entry, filled, grant, vault_in
 
 WORDS = "correct horse battery"
-STORED = (entry(1), entry(2, "kimi"))
+STORED = (entry(1), entry(2, "kimi"), Entry(account(3), grant(3)))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_an_export_brings_the_accounts_to_another_machine(full: Shell, tmp_path:
     assert exported(full, file) == 0
     code, said = imported(full, tmp_path / "there", file)
     assert code == 0
-    assert "2 added, 0 replaced" in said
+    assert "3 added, 0 replaced" in said
     assert vault_in(tmp_path / "there").entries() == STORED
 
 
@@ -91,15 +91,16 @@ def test_an_import_replaces_what_is_the_same_and_adds_the_rest(full: Shell, tmp_
     filled(vault_in(there), [mine, clash])
     code, said = imported(full, there, file)
     assert code == 0
-    assert "1 added, 1 replaced" in said
+    assert "2 added, 1 replaced" in said
     names = {one.account.name: one.credential for one in vault_in(there).entries()}
     assert names == {
         "zai/label-1": STORED[0].credential,
         "kimi/label-2": clash.credential,
         "kimi/label-2-2": STORED[1].credential,
+        "zai/label-3": STORED[2].credential,
     }
     assert imported(full, there, file)[0] == 0
-    assert len(vault_in(there).entries()) == 3
+    assert len(vault_in(there).entries()) == 4
 
 
 def test_a_wrong_passphrase_and_a_damaged_export_are_told_apart(full: Shell, tmp_path: Path) -> None:

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from accounts.model import Entry
 from accounts.transfer import READERS
 from accounts.transfer.export import read, written
 from accounts.transfer.formats import NotImportable, reader_for
 from accounts.vault import seal
-from tests.accounts.kit import CHEAP, entry
+from tests.accounts.kit import CHEAP, account, entry, grant
 
 
 def test_what_was_written_is_read_again() -> None:
-    stored = (entry(1), entry(2, "kimi", tier=3, models=("a", "b")))
+    stored = (entry(1), entry(2, "kimi", tier=3, models=("a", "b")), Entry(account(3), grant(3)))
     assert read(b"sealed", lambda _: written(stored)).entries == stored
 
 

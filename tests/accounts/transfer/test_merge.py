@@ -6,9 +6,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.model import Account, AccountId, ApiKey, Entry, Secret
+from accounts.model import Account, AccountId, ApiKey, Entry, Secret, Token
 from accounts.transfer.merge import merge
-from tests.accounts.kit import entry
+from tests.accounts.kit import account, entry, grant
 
 NAMES = st.sampled_from(["a", "b", "a-2"])
 ENTRIES = st.lists(
@@ -63,6 +63,19 @@ def test_an_id_goes_before_a_name_and_a_label_of_the_config_file_is_not_taken() 
     merged = merge((one, other), (incoming,), numbered, {"zai": {"label-7"}})
     assert [known.account.label for known in merged.entries] == ["label-2-2", "label-2"]
     assert merge((), (entry(7),), numbered, {"zai": {"label-7"}}).added == ("zai/label-7-2",)
+
+
+def test_a_sign_in_whose_token_was_renewed_is_the_same_account_and_keeps_its_client() -> None:
+    """The files of other programs name no client, and a refresh token is only good with its own."""
+    held = Entry(account(1, "antigravity"), grant(1))
+    bare = Entry(replace(held.account, id=AccountId("other1"), invalid="revoked"), grant(1, client=None, token=None))
+    merged = merge((held,), (bare,), numbered)
+    assert merged.replaced == (held.account.name,)
+    assert merged.entries == (Entry(replace(held.account, invalid="revoked"), grant(1)),)
+    renewed = Entry(bare.account, grant(1, token=Token(Secret("sk-fake-newer"))))
+    assert merge((held,), (renewed,), numbered).entries[0].credential == renewed.credential
+    other = Entry(bare.account, grant(2, client=None))
+    assert merge((held,), (other,), numbered).added == ("antigravity/label-1-2",)
 
 
 def test_the_same_id_at_another_provider_is_another_account() -> None:
