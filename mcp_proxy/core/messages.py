@@ -39,6 +39,7 @@ class Ask:
     headers     the client's, names in lower case, without what names or authenticates the client to us
     beta        whether the query held `beta=true`
     system      where the value of `system` stands in `body`; None where there is none
+    id, at      what we call it, and when it came (unix seconds): for upstreams that want to be told
     unsigned    whether what the model signed earlier is to be left out: an upstream has refused a signature
     """
 
@@ -50,4 +51,6 @@ class Ask:
     headers: Headers
     beta: bool = False
     system: Span | None = None
+    id: str = ""
+    at: float = 0.0
     unsigned: bool = False

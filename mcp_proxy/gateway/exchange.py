@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -27,7 +27,7 @@ from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat
+from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat, Target
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
 
 log = structlog.get_logger("mcp_proxy.exchange")
@@ -75,6 +75,7 @@ class Surroundings:
     draining: asyncio.Event
     gate: Callable[[str], Gate]
     refused: Callable[[AccountId, Credential, str], None]
+    listed: Callable[[], Awaitable[bool]]
 
 
 @dataclass(slots=True)
@@ -106,9 +107,11 @@ class Exchange:
         loop = asyncio.get_running_loop()
         self._begun = loop.time()
         around = self.around
-        target = around.catalog.resolve(self.ask.model, around.pool, around.policy)
-        if self.ask.endpoint is Endpoint.IMAGES:
-            target = replace(target, serving={who: as_ for who, as_ in target.serving.items() if as_.offer.pictures})
+        target = self._target()
+        if (
+            not target.serving and await around.listed()
+        ):  # it began just now, and accounts had yet to say what they have
+            target = self._target()
         if not target.serving:
             self.failure = unserved(self.ask.model, around.pool.seats)
             return self.failure
@@ -133,6 +136,13 @@ class Exchange:
         else:
             self.failure = result
         return result
+
+    def _target(self) -> Target:
+        """Who serves the model that is asked for."""
+        target = self.around.catalog.resolve(self.ask.model, self.around.pool, self.around.policy)
+        if self.ask.endpoint is not Endpoint.IMAGES:
+            return target
+        return replace(target, serving={who: held for who, held in target.serving.items() if held.offer.pictures})
 
     async def _failover(self, facts: Facts, ticket: Ticket) -> Answer | Failure:
         around = self.around

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from accounts.model import Account, Credential, OAuthGrant
@@ -89,6 +90,7 @@ class Gateway:
             draining=self.draining,
             gate=self._gate,
             refused=self.roster.refused,
+            listed=self._readings.listed,
         )
 
     async def start(self) -> None:
@@ -118,7 +120,8 @@ class Gateway:
 
     def exchange(self, ask: Ask, request: RequestId) -> Exchange:
         """A client's request, not yet begun."""
-        exchange = Exchange(ask, request, self._around, budget(ask))
+        known = replace(ask, id=request, at=self._clock.now())
+        exchange = Exchange(known, request, self._around, budget(ask))
         self.recent.append(exchange)
         return exchange
 

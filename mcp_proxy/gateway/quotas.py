@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ MODELS_SECONDS = 6 * 3600.0
 JITTER = 0.2
 ASK_SECONDS = 20.0
 AT_ONCE = 4
+LISTED_SECONDS = 5.0
+"""How long a request for a model that nobody is known to have waits for the first lists of models."""
+
 REFRESH_SECONDS = 60.0
 """However often a person asks, an upstream is asked at most this often per account."""
 
@@ -70,6 +74,7 @@ class Readings:
         self._client, self._clock, self._rng = client, clock, rng
         self._schedules: dict[AccountId, _Schedule] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._all_asked = asyncio.Event()
 
     async def run(self) -> None:
         """Ask whoever is due, for ever."""
@@ -93,6 +98,16 @@ class Readings:
                 due.append(self._quotas(seat, schedule))
         if due:
             await asyncio.gather(*due)
+        self._all_asked.set()
+
+    async def listed(self) -> bool:
+        """Wait until every account was asked once which models it has, but not for long. False: that is long past."""
+        if self._all_asked.is_set():
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LISTED_SECONDS):
+                await self._all_asked.wait()
+        return True
 
     def _due(self, seat: Seat, schedule: _Schedule, now: Instant) -> bool:
         if schedule.quotas_at <= now:

@@ -52,7 +52,7 @@ def add_image_routes(router: Router, gateway: Gateway, read_seconds: float) -> N
 
     async def made(request: Request, ask: Ask, count: int) -> Response:
         """One exchange a picture: of several in one, most upstreams make only the first."""
-        exchanges = [gateway.exchange(ask, RequestId(request_id(request))) for _ in range(count)]
+        exchanges = [gateway.exchange(ask, RequestId(f"{request_id(request)}-{n}")) for n in range(count)]
         for exchange in exchanges:
             exit_stack(request).push_async_callback(exchange.close)
         messages = []

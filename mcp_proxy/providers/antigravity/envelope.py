@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Access
 from mcp_proxy.dialects.gemini.decode import NewId
 from mcp_proxy.dialects.gemini.wire import written
@@ -17,6 +18,13 @@ def envelope(access: Access, request: bytes, model: str, kind: str, request_id: 
     if request_id is not None:
         head["requestId"] = request_id
     return b'%b,"request":%b}' % (written(head)[:-1], request)
+
+
+def seed_of(ask: Ask, access: Access) -> str:
+    """What the ids of one attempt are made of: 32 hexadecimal digits, never the same for another."""
+    made = hashlib.blake2b(ask.id.encode() or ask.body, digest_size=16)
+    made.update(f"/{ask.unsigned}/{access.known.get('project')}".encode())
+    return made.hexdigest()
 
 
 def uuid(digits: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
 from mcp_proxy.core.failure import Failure
@@ -15,7 +13,7 @@ from mcp_proxy.dialects.gemini.decode import GeminiDecoder, Image
 from mcp_proxy.dialects.gemini.images import image_request
 from mcp_proxy.providers.antigravity.answer import Pictures
 from mcp_proxy.providers.antigravity.calling import address, headers
-from mcp_proxy.providers.antigravity.envelope import envelope, ids
+from mcp_proxy.providers.antigravity.envelope import envelope, ids, seed_of, uuid
 from mcp_proxy.providers.antigravity.models import known_of
 
 SILENT_SECONDS = 180.0
@@ -53,14 +51,14 @@ def picture_request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest |
         wish.aspect_ratio,
         Image(given.media_type, given.data) if given is not None else None,
     )
-    seed = hashlib.blake2b(encoded.request, digest_size=16).hexdigest()
+    seed = seed_of(ask, access)
 
     def translate(response: UpstreamResponse) -> UpstreamResponse:
         new_id = ids(f"{seed}{response.headers}")
         head = {"id": new_id("msg_"), "type": "message", "role": "assistant", "model": ask.model}
         return Pictures(response, GeminiDecoder(encoded, ask.model, new_id), head)
 
-    # Without an id: several pictures of one wish would share theirs.
-    body = envelope(access, encoded.request, offer.model, "image_gen")
+    named = f"image_gen/{round(ask.at * 1000):013}/{uuid(seed)}/12"
+    body = envelope(access, encoded.request, offer.model, "image_gen", named)
     url = address(access, "generateContent")
     return UpstreamRequest("POST", url, headers(access, "application/json"), body, SILENT_SECONDS, translate)

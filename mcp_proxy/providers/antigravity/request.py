@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import UpstreamRequest, UpstreamResponse
 from mcp_proxy.core.messages import Ask, Endpoint
@@ -14,7 +12,7 @@ from mcp_proxy.dialects.gemini.decode import GeminiDecoder
 from mcp_proxy.dialects.gemini.encode import encode
 from mcp_proxy.providers.antigravity.answer import Message, Stream
 from mcp_proxy.providers.antigravity.calling import address, headers
-from mcp_proxy.providers.antigravity.envelope import envelope, ids, uuid
+from mcp_proxy.providers.antigravity.envelope import envelope, ids, seed_of, uuid
 from mcp_proxy.providers.antigravity.images import picture_request
 from mcp_proxy.providers.antigravity.models import known_of
 
@@ -41,7 +39,7 @@ def _message(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failur
     encoded = encode(ask.body, known.profile, _session(ask), trust_signatures=not ask.unsigned)
     if isinstance(encoded, Failure):
         return encoded
-    seed = hashlib.blake2b(encoded.request, digest_size=16).hexdigest()
+    seed = seed_of(ask, access)
     if encoded.search is None:
         body = envelope(access, encoded.request, offer.model, "agent", f"agent-{uuid(seed)}")
     else:
