@@ -240,14 +240,12 @@ class Connection(asyncio.Protocol):
         """The answer is whole: keep the connection if it may be used again."""
         self._settle()
         transport = self._transport
-        reusable = (
-            transport is not None
-            and self._parser.should_keep_alive()
-            and not incoming.bodiless
-            and not incoming.until_end
-            and not transport.get_write_buffer_size()  # an answer before the whole request was sent
-        )
-        if not reusable or transport is None:
+        if transport is None or transport.get_write_buffer_size():
+            # an answer before the whole request was sent; to send the rest first might take for ever
+            self._end(httpx.ReadError("closed by us"))
+            return
+        reusable = self._parser.should_keep_alive() and not incoming.bodiless and not incoming.until_end
+        if not reusable:
             self.close()
             return
         if self._paused:

@@ -102,6 +102,21 @@ async def test_an_answer_before_the_request_was_taken_is_given_and_its_connectio
         await until(lambda: there.open == 0)
 
 
+async def test_an_answer_before_the_request_was_taken_lets_go_of_an_upstream_that_takes_no_more() -> None:
+    over = asyncio.Event()
+
+    async def play(talk: Talk) -> None:
+        await talk.reader.readuntil(b"\r\n\r\n")
+        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's own, and a socket's
+        await talk.say(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
+        await over.wait()
+
+    async with upstream(play) as there, client() as made:
+        assert await whole(made, there.request(body=b"x" * 30_000_000)) == (413, b"no")
+        await until(lambda: not made.busy, 1.0)
+        over.set()
+
+
 async def test_who_is_not_read_is_made_to_wait_and_is_not_taken_for_silent() -> None:
     size = 40 * 1024 * 1024
 
