@@ -194,6 +194,8 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._incoming is None:  # its first bytes would stay in the parser, in front of the next answer
+            raise httpx.RemoteProtocolError("an answer nobody asked for")
         self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -91,6 +91,22 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(together: bool) -> Non
         assert there.connections == 2
 
 
+@pytest.mark.parametrize("cut", [1, 9, len(OK) - 3])
+async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_not_put_before_the_next(cut: int) -> None:
+    evil = OK.replace(b"ok", b"no")
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say((OK + evil[:cut]) if talk.number == 1 else OK)
+        await talk.hear()
+        await talk.say(evil[cut:])
+
+    async with upstream(play) as there, client() as made:
+        for _ in range(2):
+            assert await whole(made, there.request()) == (200, b"ok")
+        assert there.connections == 2
+
+
 async def test_an_answer_before_the_request_was_taken_is_given_and_its_connection_closed() -> None:
     async def play(talk: Talk) -> None:
         await talk.reader.readuntil(b"\r\n\r\n")
