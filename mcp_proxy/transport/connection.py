@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._body: list[bytes] = []
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._bytes_of_no_body = 0  # heads, trailers and sizes of chunks: what the parser keeps
         self._interim = self._paused = self.closed = False
         self.answering = False  # at least one byte of the answer has come
         self._silence = 0.0
@@ -166,19 +166,24 @@ class Connection(asyncio.Protocol):
             return
         self.answering = True
         self._heard_at = self.loop.time()
+        headed = incoming.headed
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give(incoming)
             self._end(httpx.RemoteProtocolError("not HTTP that we can read"))
             return
-        if not incoming.headed:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._end(httpx.RemoteProtocolError("the head is too large"))
-            return
+        if self._incoming is not incoming:
+            return  # it is whole
+        if self._body or incoming.headed > headed:
+            self._bytes_of_no_body = 0
+        else:
+            self._bytes_of_no_body += len(data)
+            if self._bytes_of_no_body > MAX_HEAD_BYTES:
+                self._end(httpx.RemoteProtocolError("the head or the framing is too large"))
+                return
         self._give(incoming)
-        if self._incoming is incoming and incoming.waiting > PAUSE_BYTES and not self._paused:
+        if incoming.waiting > PAUSE_BYTES and not self._paused:
             self._paused = True
             assert self._transport is not None  # noqa: S101 - it has just received
             self._transport.pause_reading()
@@ -199,6 +204,8 @@ class Connection(asyncio.Protocol):
         self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._incoming is None or self._incoming.headed:
+            return  # behind the last chunk: a trailer is no field of the head
         self._headers.append((name, value))
         if len(self._headers) > MAX_HEAD_FIELDS:
             raise httpx.RemoteProtocolError("the head has too many fields")
@@ -257,7 +264,7 @@ class Connection(asyncio.Protocol):
         self._freed(self)
 
     def _settle(self) -> None:
-        self._incoming, self._head_bytes = None, 0
+        self._incoming, self._bytes_of_no_body = None, 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -73,6 +73,40 @@ async def test_a_change_of_protocol_that_nobody_asked_for_is_no_answer() -> None
         assert await trouble(made, there.request()) == (Trouble.BAD_ANSWER, True)
 
 
+async def test_a_trailer_is_no_field_of_the_head() -> None:
+    said = CHUNKED + b"2\r\nok\r\n0\r\nretry-after: 99\r\ncontent-encoding: gzip\r\n\r\n"
+    async with upstream(answering(said)) as there, client() as made:
+        for _ in range(2):
+            response = await made.send(there.request())
+            assert {name for name, _ in response.headers} == {"content-type", "transfer-encoding"}
+            assert await read_all(response, 10) == b"ok"
+        assert there.connections == 1
+
+
+ENDLESS = {
+    "a trailer": (b"0\r\nx: ", b"y"),
+    "trailers": (b"0\r\n", b"x: y\r\n"),
+    "an extension": (b"2;x=", b"y"),
+    "a size": (b"", b"0"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_framing_without_a_body_is_as_bounded_as_a_head(what: str) -> None:
+    begun, more = ENDLESS[what]
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(CHUNKED + b"2\r\nok\r\n" + begun)
+        for _ in range(1000):
+            await talk.say(more * (65_536 // len(more)))
+
+    async with upstream(play) as there, client() as made:
+        assert await trouble(made, there.request()) == (Trouble.BAD_ANSWER, True)
+        await until(lambda: there.open == 0)
+        assert there.said < 20_000_000, "the rest was not taken"
+
+
 @pytest.mark.parametrize("together", [True, False], ids=["in one packet", "later"])
 async def test_an_answer_that_nobody_asked_for_is_nobodys(together: bool) -> None:
     async def play(talk: Talk) -> None:
