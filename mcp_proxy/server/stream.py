@@ -53,6 +53,9 @@ class Connection(Protocol):
     flow: FlowControl
     on_left: Callable[[], None] | None
 
+    def expect_taken(self, seconds: float) -> None:
+        """Cut the client if it takes nothing for so long of answers that are over."""
+
 
 class Edge:
     """The ASGI application that stands round the real one."""
@@ -68,14 +71,15 @@ class Edge:
             await self.app(scope, receive, send)
             return
         visit = Visit(self, scope, receive, send)
-        if len(self.visits) >= min(self.max_requests, MAX_REQUESTS):
-            await visit.refuse(529, "too many requests at once, try again", retry_after=1)
-            return
-        self.visits.add(visit)
         try:
+            if len(self.visits) >= min(self.max_requests, MAX_REQUESTS):
+                await visit.refuse(529, "too many requests at once, try again", retry_after=1)
+                return
+            self.visits.add(visit)
             await visit.run()
         finally:
             self.visits.discard(visit)
+            scope[CONNECTION].expect_taken(self.write_seconds)
 
     def end_all(self) -> None:
         """The grace is over: every answer still running ends now, and says so."""

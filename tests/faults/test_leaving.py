@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,36 @@ async def test_who_reads_a_byte_now_and_then_and_then_nothing_is_cut_at_the_writ
                 assert (await proxy.ask()).status_code == 200
             told = [(each["log_level"], each["event"]) for each in lines]
             assert told == [("warning", "client reads nothing, cut"), ("info", "request"), ("info", "request")]
+
+
+async def test_who_does_not_take_the_end_of_a_finished_answer_is_cut_too(tmp_path: Path) -> None:
+    """C7: the last bytes wait below the mark at which a write is blocked, and a polite close waits for them."""
+    said, deadlines = deque[bytes](), {"WRITE_TIMEOUT_SEC": "0.5", "IDLE_TIMEOUT_SEC": "1"}
+
+    async def part(talk: Talk) -> None:
+        await talk.say(said.popleft() if said else WELL)
+
+    async with upstream(by_path({"/v1/messages": part})) as up:
+        async with in_front_of(tmp_path, up, environ=deadlines) as proxy:
+            connections, left = proxy.server.server_state.connections, list[int]()
+            size = 100_000
+            while not left:  # how much the sockets hold differs from system to system
+                size += 30_000
+                said.append(speech.answer(speech.message("x" * size)))
+                line = await Line(proxy.port).open(small=True)
+                await line.send(post(stream=False))
+                await until(lambda: proxy.gateway.recent and nothing_is_held(proxy))
+                left = [each.transport.get_write_buffer_size() for each in connections if _unread(each)]
+                if left:
+                    await until(lambda: not any(map(_unread, connections)), 2.0)
+                    assert not (await line.rest()).endswith(b"}"), "what was cut looks cut"
+                line.close()
+            assert nobody_is_blamed(proxy)
+            assert (await proxy.ask()).status_code == 200
+
+
+def _unread(connection: Any) -> bool:
+    return connection.transport.get_write_buffer_size() > 0
 
 
 async def test_who_reads_slowly_gets_all_of_it(tmp_path: Path) -> None:
