@@ -23,7 +23,7 @@ import pytest
 import structlog
 
 from mcp_proxy.gateway import exchange
-from tests.e2e.harness import KEY, Proxy, in_front_of, message
+from tests.e2e.harness import Proxy, in_front_of, nothing_is_held, post
 from tests.faults import speech
 from tests.faults.line import Line, until
 from tests.faults.upstream import Play, Talk, by_path, saying, silent, upstream
@@ -37,12 +37,6 @@ LEAVING: dict[str, Callable[[Line], None]] = {
     "reset": lambda line: line.close(reset=True),
     "half-close": lambda line: line.half_close(),
 }
-
-
-def post(stream: bool = True) -> bytes:
-    body = json.dumps(message(stream=stream)).encode()
-    head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 def answers(*plays: Play) -> Play:
@@ -71,11 +65,6 @@ async def noticing() -> AsyncIterator[list[object]]:
     loop.set_exception_handler(lambda _, context: troubles.append(context))
     yield troubles
     loop.set_exception_handler(None)
-
-
-def nothing_is_held(proxy: Proxy) -> bool:
-    """No visit, and no account in use."""
-    return not proxy.server._edge.visits and not any(seat.in_flight for seat in proxy.gateway.pool.seats)
 
 
 def nobody_is_blamed(proxy: Proxy) -> bool:

@@ -48,7 +48,8 @@ def nobody() -> Iterator[int]:
 async def at(home: Path, *urls: str) -> AsyncIterator[Proxy]:
     """The proxy in front of accounts at these addresses, asked in this order."""
     accounts = [
-        ("anthropic", f"key-of-a{n}", {"label": f"a{n}", "base_url": url, "tier": n + 1}) for n, url in enumerate(urls)
+        ("anthropic", f"key-of-a{n}-sk-fake", {"label": f"a{n}", "base_url": url, "tier": n + 1})
+        for n, url in enumerate(urls)
     ]
     async with serving_accounts(home, accounts) as proxy:
         yield proxy
