@@ -11,11 +11,14 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from mcp_proxy.core.failure import error_type
 from mcp_proxy.dialects.anthropic_answer import error_body
 from mcp_proxy.server.stream import CONNECTION, new_request_id
+
+log = structlog.get_logger("mcp_proxy.server")
 
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 32 * 1024
@@ -46,6 +49,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._bytes_of_no_body = 0
         self._in_head = True
         self._moved = False
+        self._watch: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
         self._refusal = (400, "the request is not HTTP we accept")
         self.on_left: Callable[[], None] | None = None
@@ -63,6 +67,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._stop_watching()
         super().connection_lost(exc)
         running = self._running
         if running is not None and not running.response_complete:  # uvicorn tells only the last that was asked
@@ -126,7 +131,31 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self._stop_watching()
         super()._start_asgi_task(cycle, app)
+
+    def expect_taken(self, seconds: float) -> None:
+        """Cut the client if it takes nothing for so long of what it has still to get of answers that are over.
+
+        A polite close waits until all is written, and so did a connection whose client read nothing: for ever.
+        """
+        self._stop_watching()
+        running = self._running
+        left = self.transport.get_write_buffer_size()
+        if left and (self.transport.is_closing() or running is None or running.response_complete):
+            self._watch = self.loop.call_later(seconds, self._look, left, seconds)
+
+    def _look(self, before: int, seconds: float) -> None:
+        if self.transport.get_write_buffer_size() >= before:
+            log.warning("client reads nothing, cut", seconds=seconds)
+            self.transport.abort()
+        else:
+            self.expect_taken(seconds)
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def on_body(self, body: bytes) -> None:
         self._moved = True

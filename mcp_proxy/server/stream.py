@@ -53,6 +53,9 @@ class Connection(Protocol):
     flow: FlowControl
     on_left: Callable[[], None] | None
 
+    def expect_taken(self, seconds: float) -> None:
+        """Cut the client if it takes nothing for so long of answers that are over."""
+
 
 class Edge:
     """The ASGI application that stands round the real one."""
@@ -68,14 +71,15 @@ class Edge:
             await self.app(scope, receive, send)
             return
         visit = Visit(self, scope, receive, send)
-        if len(self.visits) >= min(self.max_requests, MAX_REQUESTS):
-            await visit.refuse(529, "too many requests at once, try again", retry_after=1)
-            return
-        self.visits.add(visit)
         try:
+            if len(self.visits) >= min(self.max_requests, MAX_REQUESTS):
+                await visit.refuse(529, "too many requests at once, try again", retry_after=1)
+                return
+            self.visits.add(visit)
             await visit.run()
         finally:
             self.visits.discard(visit)
+            scope[CONNECTION].expect_taken(self.write_seconds)
 
     def end_all(self) -> None:
         """The grace is over: every answer still running ends now, and says so."""
@@ -138,7 +142,9 @@ class Visit:
         for work in (self._pinger, self._pinging):
             if work is not None:
                 work.cancel()
-        self._connection.on_left = self._task = None
+        self._task = None
+        if self._connection.on_left == self._left:  # else the next request of the client has begun already
+            self._connection.on_left = None
 
     # from the client
 

@@ -109,7 +109,8 @@ def network_trouble(exc: BaseException) -> NetworkTrouble:
     """What went wrong on the way, from httpx's exception and, where there was no connection, the system's behind it."""
     if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in (errno.EMFILE, errno.ENFILE):
         return NetworkTrouble(Trouble.NO_FILES, sent=False)  # ours, not the upstream's
-    for cause in (exc.__cause__, exc):
+    # behind any other error it is trouble with a connection that there was, and that had carried the request
+    for cause in (exc.__cause__, exc) if isinstance(exc, httpx.ConnectError) else (exc,):
         for kind, trouble, sent in _TROUBLES:
             if isinstance(cause, kind):
                 return NetworkTrouble(trouble, sent=sent)

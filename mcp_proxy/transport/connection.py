@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._body: list[bytes] = []
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._bytes_of_no_body = 0  # heads, trailers and sizes of chunks: what the parser keeps
         self._interim = self._paused = self.closed = False
         self.answering = False  # at least one byte of the answer has come
         self._silence = 0.0
@@ -166,19 +166,24 @@ class Connection(asyncio.Protocol):
             return
         self.answering = True
         self._heard_at = self.loop.time()
+        headed = incoming.headed
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give(incoming)
             self._end(httpx.RemoteProtocolError("not HTTP that we can read"))
             return
-        if not incoming.headed:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._end(httpx.RemoteProtocolError("the head is too large"))
-            return
+        if self._incoming is not incoming:
+            return  # it is whole
+        if self._body or incoming.headed > headed:
+            self._bytes_of_no_body = 0
+        else:
+            self._bytes_of_no_body += len(data)
+            if self._bytes_of_no_body > MAX_HEAD_BYTES:
+                self._end(httpx.RemoteProtocolError("the head or the framing is too large"))
+                return
         self._give(incoming)
-        if self._incoming is incoming and incoming.waiting > PAUSE_BYTES and not self._paused:
+        if incoming.waiting > PAUSE_BYTES and not self._paused:
             self._paused = True
             assert self._transport is not None  # noqa: S101 - it has just received
             self._transport.pause_reading()
@@ -194,9 +199,13 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._incoming is None:  # its first bytes would stay in the parser, in front of the next answer
+            raise httpx.RemoteProtocolError("an answer nobody asked for")
         self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._incoming is None or self._incoming.headed:
+            return  # behind the last chunk: a trailer is no field of the head
         self._headers.append((name, value))
         if len(self._headers) > MAX_HEAD_FIELDS:
             raise httpx.RemoteProtocolError("the head has too many fields")
@@ -240,14 +249,12 @@ class Connection(asyncio.Protocol):
         """The answer is whole: keep the connection if it may be used again."""
         self._settle()
         transport = self._transport
-        reusable = (
-            transport is not None
-            and self._parser.should_keep_alive()
-            and not incoming.bodiless
-            and not incoming.until_end
-            and not transport.get_write_buffer_size()  # an answer before the whole request was sent
-        )
-        if not reusable or transport is None:
+        if transport is None or transport.get_write_buffer_size():
+            # an answer before the whole request was sent; to send the rest first might take for ever
+            self._end(httpx.ReadError("closed by us"))
+            return
+        reusable = self._parser.should_keep_alive() and not incoming.bodiless and not incoming.until_end
+        if not reusable:
             self.close()
             return
         if self._paused:
@@ -257,7 +264,7 @@ class Connection(asyncio.Protocol):
         self._freed(self)
 
     def _settle(self) -> None:
-        self._incoming, self._head_bytes = None, 0
+        self._incoming, self._bytes_of_no_body = None, 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

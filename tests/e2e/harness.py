@@ -62,6 +62,18 @@ def message(text: str = "hello", model: str = "claude-sonnet-5", **fields: Any) 
     return {"model": model, "max_tokens": 100, "messages": [{"role": "user", "content": text}], **fields}
 
 
+def post(stream: bool = True, **fields: Any) -> bytes:
+    """The bytes of a request with the key."""
+    body = json.dumps(message(stream=stream, **fields)).encode()
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def nothing_is_held(proxy: Proxy) -> bool:
+    """No visit, and no account in use."""
+    return not proxy.server._edge.visits and not any(seat.in_flight for seat in proxy.gateway.pool.seats)
+
+
 def settings(home: Path, toml: str = "", **environ: str) -> Settings:
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_text(toml)

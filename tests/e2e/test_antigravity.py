@@ -101,7 +101,8 @@ async def test_tools_are_called_side_by_side_and_their_results_are_read(
     calls = [block for block in called.content if block.type == "tool_use"]
     assert ([call.name for call in calls], called.stop_reason) == (["get_weather", "get_time"], "tool_use")
     assert all(isinstance(call.input["city"], str) for call in calls)
-    assert any(block.type == "thinking" for block in called.content) is (thinks and model != GPT)
+    thoughts = [block for block in called.content if block.type == "thinking" and block.thinking]
+    assert bool(thoughts) is (thinks and model != GPT), "an empty one only carries a signature"
     results = [{"type": "tool_result", "tool_use_id": call.id, "content": f"of {call.name}"} for call in calls]
     told = await turn(sdk, model, talk, results, thinks=thinks)
     assert told.stop_reason == "end_turn" and "get_weather" in told.content[-1].text
@@ -184,7 +185,7 @@ async def test_a_pool_serves_until_all_of_it_is_spent_and_leaves_what_is_spent_a
     chance = random.Random(5)
     for number, account in enumerate(accounts):
         for window in account.windows.values():
-            window.capacity = 3000 * (number + 1)
+            window.capacity = 300 * (number + 1)
     async with running(tmp_path, box, *(("antigravity", account) for account in accounts)) as proxy:
 
         async def conversation(number: int) -> list[int]:

@@ -54,7 +54,7 @@ def accounts(home: Path, *upstreams: Upstream) -> dict[str, str]:
     return store(
         settings(home),
         [
-            ("anthropic", f"key-of-a{n}", {"label": f"a{n}", "base_url": each.url(""), "tier": n + 1})
+            ("anthropic", f"key-of-a{n}-sk-fake", {"label": f"a{n}", "base_url": each.url(""), "tier": n + 1})
             for n, each in enumerate(upstreams)
         ],
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pytest
 import structlog
 
 from mcp_proxy.gateway import exchange
-from tests.e2e.harness import KEY, Proxy, in_front_of, message
+from tests.e2e.harness import Proxy, in_front_of, nothing_is_held, post
 from tests.faults import speech
 from tests.faults.line import Line, until
 from tests.faults.upstream import Play, Talk, by_path, saying, silent, upstream
@@ -36,12 +37,6 @@ LEAVING: dict[str, Callable[[Line], None]] = {
     "reset": lambda line: line.close(reset=True),
     "half-close": lambda line: line.half_close(),
 }
-
-
-def post(stream: bool = True) -> bytes:
-    body = json.dumps(message(stream=stream)).encode()
-    head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 def answers(*plays: Play) -> Play:
@@ -70,11 +65,6 @@ async def noticing() -> AsyncIterator[list[object]]:
     loop.set_exception_handler(lambda _, context: troubles.append(context))
     yield troubles
     loop.set_exception_handler(None)
-
-
-def nothing_is_held(proxy: Proxy) -> bool:
-    """No visit, and no account in use."""
-    return not proxy.server._edge.visits and not any(seat.in_flight for seat in proxy.gateway.pool.seats)
 
 
 def nobody_is_blamed(proxy: Proxy) -> bool:
@@ -349,6 +339,36 @@ async def test_who_reads_a_byte_now_and_then_and_then_nothing_is_cut_at_the_writ
                 assert (await proxy.ask()).status_code == 200
             told = [(each["log_level"], each["event"]) for each in lines]
             assert told == [("warning", "client reads nothing, cut"), ("info", "request"), ("info", "request")]
+
+
+async def test_who_does_not_take_the_end_of_a_finished_answer_is_cut_too(tmp_path: Path) -> None:
+    """C7: the last bytes wait below the mark at which a write is blocked, and a polite close waits for them."""
+    said, deadlines = deque[bytes](), {"WRITE_TIMEOUT_SEC": "0.5", "IDLE_TIMEOUT_SEC": "1"}
+
+    async def part(talk: Talk) -> None:
+        await talk.say(said.popleft() if said else WELL)
+
+    async with upstream(by_path({"/v1/messages": part})) as up:
+        async with in_front_of(tmp_path, up, environ=deadlines) as proxy:
+            connections, left = proxy.server.server_state.connections, list[int]()
+            size = 100_000
+            while not left:  # how much the sockets hold differs from system to system
+                size += 30_000
+                said.append(speech.answer(speech.message("x" * size)))
+                line = await Line(proxy.port).open(small=True)
+                await line.send(post(stream=False))
+                await until(lambda: proxy.gateway.recent and nothing_is_held(proxy))
+                left = [each.transport.get_write_buffer_size() for each in connections if _unread(each)]
+                if left:
+                    await until(lambda: not any(map(_unread, connections)), 2.0)
+                    assert not (await line.rest()).endswith(b"}"), "what was cut looks cut"
+                line.close()
+            assert nobody_is_blamed(proxy)
+            assert (await proxy.ask()).status_code == 200
+
+
+def _unread(connection: Any) -> bool:
+    return connection.transport.get_write_buffer_size() > 0
 
 
 async def test_who_reads_slowly_gets_all_of_it(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from accounts.model import Account, AccountId, ApiKey, Entry, Secret
 from mcp_proxy.cli.adapters import open_vault
 from mcp_proxy.cli.compose import serving
 from mcp_proxy.server import guard, stream
-from tests.e2e.harness import KEY, Proxy, in_front_of, message, serving_accounts, settings
+from tests.e2e.harness import KEY, in_front_of, message, nothing_is_held, post, serving_accounts, settings
 from tests.faults import speech
 from tests.faults.line import Line, open_sockets, until
 from tests.faults.upstream import Play, Talk, by_path, saying, silent, upstream
@@ -41,12 +41,6 @@ MEGABYTE = 1 << 20
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 
 
-def post(stream: bool = True, **fields: Any) -> bytes:
-    body = json.dumps(message(stream=stream, **fields)).encode()
-    head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
 def messages(play: Play) -> Play:
     return by_path({"/v1/messages": play})
 
@@ -54,10 +48,6 @@ def messages(play: Play) -> Play:
 def resident(pid: int | str = "self") -> int:
     """Memory of a process now, bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def nothing_is_held(proxy: Proxy) -> bool:
-    return not proxy.server._edge.visits and not any(seat.in_flight for seat in proxy.gateway.pool.seats)
 
 
 # L1: many streams
@@ -111,7 +101,8 @@ async def test_every_event_of_many_streams_arrives_once_and_in_order(
     async with contextlib.AsyncExitStack() as stack:
         ups = [await stack.enter_async_context(upstream(messages(counting(events, 0.1)))) for _ in range(3)]
         accounts = [
-            ("anthropic", f"key-of-a{n}", {"label": f"a{n}", "base_url": up.url("")}) for n, up in enumerate(ups)
+            ("anthropic", f"key-of-a{n}-sk-fake", {"label": f"a{n}", "base_url": up.url("")})
+            for n, up in enumerate(ups)
         ]
         async with serving_accounts(tmp_path, accounts) as proxy:
             reading = [asyncio.ensure_future(reads_in_order(proxy.port, events)) for _ in range(streams)]
@@ -142,7 +133,7 @@ async def test_an_account_that_fails_half_the_time_fails_no_client(tmp_path: Pat
 
     async with upstream(messages(halting)) as bad, upstream(messages(saying(WELL))) as good:
         accounts = [
-            ("anthropic", f"key-of-a{n}", {"label": f"a{n}", "base_url": up.url("")})
+            ("anthropic", f"key-of-a{n}-sk-fake", {"label": f"a{n}", "base_url": up.url("")})
             for n, up in enumerate((bad, good, good))
         ]
         async with serving_accounts(tmp_path, accounts) as proxy:
@@ -485,7 +476,7 @@ def many(count: int, mark: str) -> tuple[Entry, ...]:
     return tuple(
         Entry(
             Account(AccountId(f"{n:06x}"), "anthropic", f"{mark}{n}", base_url="http://127.0.0.1:1"),
-            ApiKey(Secret(f"key-{n}")),
+            ApiKey(Secret(f"sk-fake-{n}")),
         )
         for n in range(count)
     )
@@ -556,7 +547,7 @@ async def test_twenty_megabytes_of_request_do_not_hold_the_loop_up(tmp_path: Pat
     assert 18_000_000 < len(body) < 32 * MEGABYTE
     (tmp_path / "body").write_bytes(body)
     del body
-    account = ("custom", "key-of-a0", {"label": "a0", "base_url": "http://127.0.0.1:1"})
+    account = ("custom", "key-of-a0-sk-fake", {"label": "a0", "base_url": "http://127.0.0.1:1"})
     async with serving_accounts(tmp_path / "home", [account]) as proxy:
 
         async def asked() -> None:

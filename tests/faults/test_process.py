@@ -165,7 +165,7 @@ async def test_with_no_file_left_to_open_it_answers_what_it_can_says_little_and_
 
 def _another(entry: Entry, other: Upstream) -> tuple[Account, Credential]:
     account = replace(entry.account, id=AccountId("00000f"), label="a9", base_url=other.url(""))
-    return account, ApiKey(Secret("key-of-a9"))
+    return account, ApiKey(Secret("key-of-a9-sk-fake"))
 
 
 async def _knock(port: int) -> bytes:

@@ -158,7 +158,7 @@ COUNTS = {
 
 
 def asked_at(there: Upstream) -> Access:
-    return Access(there.url(""), "x-api-key", Token(Secret("key-of-a0")), {})
+    return Access(there.url(""), "x-api-key", Token(Secret("key-of-a0-sk-fake")), {})
 
 
 @pytest.mark.parametrize("way", ["models", "verify", "verify by a message"])
@@ -196,7 +196,7 @@ async def test_no_provider_takes_such_an_answer_for_a_word_on_its_account(name: 
     async with upstream(by_path({}, turns)) as there:
         clients, now = Clients(), Instant(1.8e9)
         urls = {f"{key}_url": there.url(f"/{key}") for key in ("quota", "models", "balance", "usage")}
-        access = Access(there.url(""), provider.auth, Token(Secret("key-of-a0")), urls)
+        access = Access(there.url(""), provider.auth, Token(Secret("key-of-a0-sk-fake")), urls)
         transport = clients.get(AccountId("a0"), there.url(""))
         try:
             for about, said in {**kept("any", "streamed", "whole"), **large()}.items():

@@ -218,7 +218,7 @@ async def test_no_body_however_large_takes_more_memory_than_its_bound(tmp_path: 
         await playing(talk)
 
     async with upstream(messages(part)) as a0:
-        store(settings(tmp_path), [("anthropic", "key-of-a0", {"label": "a0", "base_url": a0.url("")})])
+        store(settings(tmp_path), [("anthropic", "key-of-a0-sk-fake", {"label": "a0", "base_url": a0.url("")})])
 
         def ask(url: str, streams: bool) -> httpx.Response:
             return httpx.post(

@@ -71,7 +71,8 @@ async def test_a_cookie_of_one_account_is_sent_for_nobody(tmp_path: Path) -> Non
     with_cookie = answer(said(), "application/json", f"set-cookie: {SESSION}; Path=/")
     async with upstream(by_path({"/v1/messages": saying(with_cookie)})) as there:
         accounts = [
-            ("anthropic", f"key-of-a{n}", {"label": f"a{n}", "base_url": there.url(""), "tier": 1}) for n in range(2)
+            ("anthropic", f"key-of-a{n}-sk-fake", {"label": f"a{n}", "base_url": there.url(""), "tier": 1})
+            for n in range(2)
         ]
         async with serving_accounts(tmp_path, accounts) as proxy:
             seen = set()
@@ -83,7 +84,7 @@ async def test_a_cookie_of_one_account_is_sent_for_nobody(tmp_path: Path) -> Non
             assert len(seen) == 2, "both were used"
         assert b"cookie" not in b"".join(there.heard).lower()
         keys = {each.lower().partition(b"x-api-key: ")[2].partition(b"\r\n")[0] for each in there.asked()}
-        assert keys == {b"key-of-a0", b"key-of-a1"}
+        assert keys == {b"key-of-a0-sk-fake", b"key-of-a1-sk-fake"}
 
 
 # the request
@@ -179,7 +180,7 @@ async def test_a_name_that_is_resolved_to_a_metadata_address_is_not_dialled(
         return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)]
 
     monkeypatch.setattr(socket, "getaddrinfo", pointed)
-    accounts = [("anthropic", "key-of-a0", {"label": "a0", "base_url": "https://upstream.example"})]
+    accounts = [("anthropic", "key-of-a0-sk-fake", {"label": "a0", "base_url": "https://upstream.example"})]
     with dialled() as hosts:
         async with serving_accounts(tmp_path, accounts) as proxy:
             assert is_told(await proxy.ask(), 502)
@@ -195,6 +196,6 @@ async def test_of_two_upstreams_each_sees_only_its_own_key(tmp_path: Path) -> No
     def has(there: Upstream, key: bytes) -> bool:
         return any(key in each for each in there.heard)
 
-    assert (has(a0, b"key-of-a0"), has(a0, b"key-of-a1")) == (True, False)
-    assert (has(a1, b"key-of-a1"), has(a1, b"key-of-a0")) == (True, False)
+    assert (has(a0, b"key-of-a0-sk-fake"), has(a0, b"key-of-a1-sk-fake")) == (True, False)
+    assert (has(a1, b"key-of-a1-sk-fake"), has(a1, b"key-of-a0-sk-fake")) == (True, False)
     assert json.loads(a1.asked()[0].partition(b"\r\n\r\n")[2])["stream"] is True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -47,7 +48,8 @@ def nobody() -> Iterator[int]:
 async def at(home: Path, *urls: str) -> AsyncIterator[Proxy]:
     """The proxy in front of accounts at these addresses, asked in this order."""
     accounts = [
-        ("anthropic", f"key-of-a{n}", {"label": f"a{n}", "base_url": url, "tier": n + 1}) for n, url in enumerate(urls)
+        ("anthropic", f"key-of-a{n}-sk-fake", {"label": f"a{n}", "base_url": url, "tier": n + 1})
+        for n, url in enumerate(urls)
     ]
     async with serving_accounts(home, accounts) as proxy:
         yield proxy
@@ -160,6 +162,24 @@ async def test_a_good_certificate_is_good_and_only_http_1_is_spoken_behind_it(
                 assert is_whole(await proxy.ask(stream=streams), streams=streams)
     assert agreed <= {None, "http/1.1"} and agreed
     assert all(each.split(b"\r\n")[0].endswith(b" HTTP/1.1") for each in a0.heard)
+
+
+async def test_tls_that_breaks_behind_a_request_is_a_cut_and_the_next_account_there_is_asked(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """U10: the address was reached, and the request may have had its effect."""
+
+    async def part(talk: Talk) -> None:
+        if len(talk.upstream.asked()) > 1:
+            await well(talk)
+        else:
+            os.write(talk.writer.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + b"no record" * 4)
+            await talk.left()
+
+    async with upstream(messages(part), authority.server("localhost")) as there:
+        async with at(tmp_path, *[f"https://localhost:{there.port}"] * 2) as proxy:
+            reply = await proxy.ask()
+            assert is_whole(reply, streams=False) and reply.headers["x-proxy-attempts"] == "2"
 
 
 async def test_where_an_address_cannot_be_reached_its_other_accounts_are_not_tried(tmp_path: Path) -> None:

@@ -48,8 +48,9 @@ async def trouble(made: Client, request: UpstreamRequest) -> tuple[Trouble, bool
 
 async def test_headers_arrive_in_their_order_and_nothing_is_added() -> None:
     headers = (
-        ("x-api-key", "secret"), ("content-type", "application/json"), ("anthropic-beta", "a"), ("anthropic-beta", "b"),
-        ("accept-encoding", "identity"), ("x-odd", "caf\xc3\xa9"), ("anthropic-version", "2023-06-01"),
+        ("x-api-key", "sk-fake-secret"), ("content-type", "application/json"), ("anthropic-beta", "a"),
+        ("anthropic-beta", "b"), ("accept-encoding", "identity"), ("x-odd", "caf\xc3\xa9"),
+        ("anthropic-version", "2023-06-01"),
     )  # fmt: skip
     async with upstream(answering(OK)) as there, client() as made:
         assert await whole(made, there.request("/v1/messages?beta=true", headers, b'{"a": 1}')) == (200, b"ok")

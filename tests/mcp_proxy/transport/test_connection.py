@@ -73,6 +73,40 @@ async def test_a_change_of_protocol_that_nobody_asked_for_is_no_answer() -> None
         assert await trouble(made, there.request()) == (Trouble.BAD_ANSWER, True)
 
 
+async def test_a_trailer_is_no_field_of_the_head() -> None:
+    said = CHUNKED + b"2\r\nok\r\n0\r\nretry-after: 99\r\ncontent-encoding: gzip\r\n\r\n"
+    async with upstream(answering(said)) as there, client() as made:
+        for _ in range(2):
+            response = await made.send(there.request())
+            assert {name for name, _ in response.headers} == {"content-type", "transfer-encoding"}
+            assert await read_all(response, 10) == b"ok"
+        assert there.connections == 1
+
+
+ENDLESS = {
+    "a trailer": (b"0\r\nx: ", b"y"),
+    "trailers": (b"0\r\n", b"x: y\r\n"),
+    "an extension": (b"2;x=", b"y"),
+    "a size": (b"", b"0"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_framing_without_a_body_is_as_bounded_as_a_head(what: str) -> None:
+    begun, more = ENDLESS[what]
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(CHUNKED + b"2\r\nok\r\n" + begun)
+        for _ in range(1000):
+            await talk.say(more * (65_536 // len(more)))
+
+    async with upstream(play) as there, client() as made:
+        assert await trouble(made, there.request()) == (Trouble.BAD_ANSWER, True)
+        await until(lambda: there.open == 0)
+        assert there.said < 20_000_000, "the rest was not taken"
+
+
 @pytest.mark.parametrize("together", [True, False], ids=["in one packet", "later"])
 async def test_an_answer_that_nobody_asked_for_is_nobodys(together: bool) -> None:
     async def play(talk: Talk) -> None:
@@ -91,6 +125,22 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(together: bool) -> Non
         assert there.connections == 2
 
 
+@pytest.mark.parametrize("cut", [1, 9, len(OK) - 3])
+async def test_the_beginning_of_an_answer_that_nobody_asked_for_is_not_put_before_the_next(cut: int) -> None:
+    evil = OK.replace(b"ok", b"no")
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say((OK + evil[:cut]) if talk.number == 1 else OK)
+        await talk.hear()
+        await talk.say(evil[cut:])
+
+    async with upstream(play) as there, client() as made:
+        for _ in range(2):
+            assert await whole(made, there.request()) == (200, b"ok")
+        assert there.connections == 2
+
+
 async def test_an_answer_before_the_request_was_taken_is_given_and_its_connection_closed() -> None:
     async def play(talk: Talk) -> None:
         await talk.reader.readuntil(b"\r\n\r\n")
@@ -100,6 +150,21 @@ async def test_an_answer_before_the_request_was_taken_is_given_and_its_connectio
     async with upstream(play) as there, client() as made:
         assert await whole(made, there.request(body=b"x" * 8_000_000)) == (413, b"no")
         await until(lambda: there.open == 0)
+
+
+async def test_an_answer_before_the_request_was_taken_lets_go_of_an_upstream_that_takes_no_more() -> None:
+    over = asyncio.Event()
+
+    async def play(talk: Talk) -> None:
+        await talk.reader.readuntil(b"\r\n\r\n")
+        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's own, and a socket's
+        await talk.say(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
+        await over.wait()
+
+    async with upstream(play) as there, client() as made:
+        assert await whole(made, there.request(body=b"x" * 30_000_000)) == (413, b"no")
+        await until(lambda: not made.busy, 1.0)
+        over.set()
 
 
 async def test_who_is_not_read_is_made_to_wait_and_is_not_taken_for_silent() -> None:
