@@ -10,9 +10,9 @@ from mcp_proxy.core.time import Instant, after
 from mcp_proxy.dialects.native import returning_headers
 from mcp_proxy.providers._errors import LONGEST_MESSAGE
 from mcp_proxy.providers._times import HOUR, MINUTE
-from mcp_proxy.providers.antigravity.durations import in_seconds, wait
 from mcp_proxy.providers.antigravity.families import pool_of, window
 from mcp_proxy.providers.antigravity.told import Kind, Told, kind, read
+from mcp_proxy.providers.antigravity.waits import in_seconds, wait
 
 BARE_SECONDS = 10.0
 """How long a 429 without a word closes a model: it is no proof that anything is used up, and often untrue."""

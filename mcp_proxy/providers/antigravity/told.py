@@ -17,6 +17,7 @@ from mcp_proxy.core.ids import ModelId
 from mcp_proxy.dialects.gemini.profile import profile_of
 from mcp_proxy.dialects.json_text import loads
 from mcp_proxy.providers._errors import clean
+from mcp_proxy.providers.antigravity.durations import told_in
 
 
 class Kind(StrEnum):
@@ -97,6 +98,7 @@ _LICENCE = re.compile(r"lack a gemini code assist license|\(#3501\)")
 _LOCATION = re.compile(r"unsupported_location|not available in your location|location is not supported")
 _VERIFY = re.compile(r"^verify your account|to continue, verify your account")
 _SIGN_IN = re.compile(r"(?<![!-~])https://accounts\.google\.com/[!#-;=?-~]*")
+_LONGEST_URL = 1800
 _NOTICES = profile_of(ModelId("")).notices
 
 
@@ -152,7 +154,7 @@ def _verification(metadata: Mapping[str, Any], message: str) -> str:
     """A page of Google's own sign-in; any other is a trap."""
     for text in (_text(metadata.get("validation_url")), message):
         if found := _SIGN_IN.search(text):
-            return found[0].rstrip(".,;)")
+            return found[0].rstrip(".,;)") if len(found[0]) <= _LONGEST_URL else ""
     return ""
 
 
@@ -191,7 +193,8 @@ def _exhausted(told: Told, message: str) -> Kind | None:
         return None
     if told.reasons & {"QUOTA_EXHAUSTED", "INSUFFICIENT_G1_CREDITS_BALANCE"} or message.startswith("individual quota"):
         return Kind.QUOTA
-    if "RATE_LIMIT_EXCEEDED" in told.reasons or told.type == "rate_limit_error":
+    timed = any("retryDelay" in detail for detail in told.details) or told_in(told.message) is not None
+    if timed or "RATE_LIMIT_EXCEEDED" in told.reasons or told.type == "rate_limit_error":
         return Kind.RATE
     return Kind.BARE_429
 

@@ -183,6 +183,12 @@ def test_only_googles_own_address_is_shown(url: object) -> None:
     assert "http" not in failure.message and "verified" in failure.message
 
 
+def test_an_address_of_any_length_is_no_message() -> None:
+    message = f"To continue, verify your account at https://accounts.google.com/{'x' * 5000}"
+    failure = refused(403, error(403, message))
+    assert failure.blame is Blame.ACCOUNT and len(failure.message) <= 2000
+
+
 def test_a_long_address_comes_whole() -> None:
     url = "https://accounts.google.com/signin/continue?plt=" + "AKgnsb-" * 80
     detail = {"reason": "VALIDATION_REQUIRED", "metadata": {"validation_url": url}}
