@@ -137,8 +137,8 @@ class Service(Scripted):
             return [head(reply)]
         return honest(reply) if reply.chunked or not reply.delay else [Pause(reply.delay), *honest(reply)]
 
-    def complaint(self, wrong: Wrong) -> str:
-        """What is written down of a request that is not in order."""
+    def complaint(self, wrong: Wrong) -> str | None:
+        """What is written down of a request that is not in order; None: it is nobody's bad manners."""
         return wrong.message
 
     def fault(self, account: Account | None, place: Place | None, *, in_order: bool) -> Fault | None:

@@ -40,6 +40,8 @@ class GoogleAccount(Account):
     banned        its refresh tokens are refused, with the words that banned accounts get
     withholds     a sign-in gives no refresh token
     rotates       each refresh gives a new refresh token, and the old one is dead
+    unsummed      pools that the summary of its quotas leaves out
+    wrapped       the field that the summary stands in; None: it stands bare
     wary          the client of the IDE hub is sent to verify the account
     credits       may spend credits when its quota is gone
     lifetime      seconds that its next access tokens are good for
@@ -61,6 +63,8 @@ class GoogleAccount(Account):
     banned: bool = False
     withholds: bool = False
     rotates: bool = False
+    unsummed: tuple[str, ...] = ()
+    wrapped: str | None = None
     wary: bool = False
     credits: bool = False
     lifetime: float = LIFETIME

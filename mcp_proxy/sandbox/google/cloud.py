@@ -108,9 +108,10 @@ def summary(account: GoogleAccount) -> Reply:
             for window in account.pool(pool)
             for name in (window.name.removeprefix(f"{pool}-"),)
         ]
-        if buckets:
+        if buckets and pool not in account.unsummed:
             groups.append({"displayName": GROUPS[pool], "description": "Models within this group", "buckets": buckets})
-    return document(200, {"groups": groups})
+    told = {"groups": groups}
+    return document(200, told if account.wrapped is None else {account.wrapped: told})
 
 
 def tokens_of(request: Json) -> int:

@@ -178,9 +178,9 @@ class SignIn:
             raise OAuthDenied("Missing required parameter: refresh_token")
         account = self.holders.get(given)
         if account is not None and account.banned:
-            raise OAuthDenied("Bad Request", kind="invalid_grant")
+            raise OAuthDenied("Bad Request", kind="invalid_grant", dead=True)
         if account is None or account.revoked or given not in account.refreshes:
-            raise OAuthDenied(GIVEN_UP, kind="invalid_grant")
+            raise OAuthDenied(GIVEN_UP, kind="invalid_grant", dead=True)
 
     def give(self, form: dict[str, str], account: GoogleAccount, now: float) -> Reply:
         """The tokens that a good form asks for."""

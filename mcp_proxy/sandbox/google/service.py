@@ -212,7 +212,7 @@ class GoogleService(Service):
 
     # What is answered
 
-    def complaint(self, wrong: Wrong) -> str:
+    def complaint(self, wrong: Wrong) -> str | None:
         return told_of(wrong)
 
     def reply(

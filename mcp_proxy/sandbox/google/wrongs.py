@@ -47,9 +47,14 @@ class Denied(Wrong):
 
 @dataclass(eq=False)
 class OAuthDenied(Wrong):
-    """A request that the token endpoint does not take. kind: `error` of RFC 6749, 5.2."""
+    """A request that the token endpoint does not take.
+
+    kind  `error` of RFC 6749, 5.2
+    dead  what it is about is no longer good, which the program could not know
+    """
 
     kind: str = "invalid_request"
+    dead: bool = False
 
 
 @dataclass(eq=False)
@@ -116,6 +121,8 @@ def clueless(why: str) -> Denied:
     return Denied("Request contains an invalid argument.", blame=why)
 
 
-def told_of(wrong: Any) -> str:
-    """What is wrong, for the list of complaints."""
+def told_of(wrong: Any) -> str | None:
+    """What is wrong, for the list of complaints; None where nobody is to blame."""
+    if isinstance(wrong, OAuthDenied) and wrong.dead:
+        return None
     return (wrong.blame if isinstance(wrong, Denied) else "") or str(wrong.message)

@@ -148,6 +148,9 @@ async def test_the_summary_tells_two_windows_of_two_families(box: Sandbox, accou
     assert list(told) == ["gemini-5h", "gemini-weekly", "3p-5h", "3p-weekly"]
     assert told["gemini-weekly"]["window"] == "weekly" and told["gemini-weekly"]["remainingFraction"] == 1
     assert "remainingFraction" not in told["3p-5h"] and "resetTime" in told["3p-5h"]
+    account.unsummed, account.wrapped = ("3p",), "quotaSummary"
+    short = (await call(box, account, "retrieveUserQuotaSummary", {})).json()["quotaSummary"]["groups"]
+    assert [group["displayName"] for group in short] == ["Gemini Models"]
 
 
 async def test_a_family_drains_by_its_tokens_until_it_is_refused_and_then_by_the_clock(

@@ -160,6 +160,7 @@ async def test_a_refresh_token_that_is_not_good_is_refused_in_the_words_google_h
         assert (await token(box, grant_type="refresh_token", refresh_token=given)).status_code == 400
         assert (await userinfo(box, access)).status_code == 401, "nothing of the consent is left"
         assert (account.minted, account.refused, banned.refused) == (1, 1, 1)
+        assert len(box.complaints) == 1, "the request that named no token; of the others nobody is to blame"
 
 
 async def test_a_refresh_may_give_another_refresh_token_and_a_sign_in_none() -> None:
