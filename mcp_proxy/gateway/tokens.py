@@ -206,6 +206,10 @@ class Tokens:
             failure = await self._minter.renew(account, provider, held, wanted)
         if failure is None and known and _lacks(provider, account, held):
             failure = await self._learn(account, provider, held)
+            if failure is not None and failure.blame is Blame.ACCOUNT and self._may_be_stale(held):
+                # it may be the token alone that was refused, which says nothing of the account
+                failure = await self._minter.renew(account, provider, held, partial(self._is_short, held))
+                failure = failure or await self._learn(account, provider, held)
         if failure is None:
             held.setback = None
             self._wrong_clients.pop(self._client_key(account, held), None)
@@ -295,6 +299,15 @@ class Tokens:
         if until is None or until - self._clock.now() > spare:
             return False
         return held.kept <= asyncio.get_running_loop().time()
+
+    def _may_be_stale(self, held: Held) -> bool:
+        """Drop a token that was not minted just now; whether there was such."""
+        if held.token is None or not isinstance(held.credential, OAuthGrant):
+            return False
+        if held.kept > asyncio.get_running_loop().time():
+            return False
+        held.drop(held.token)
+        return True
 
     def _access(self, account: Account, held: Held, token: Token) -> Access | None:
         if held.learnt:

@@ -368,3 +368,20 @@ async def test_a_command_asks_about_a_grant_that_is_not_stored_yet(home: Path, m
         assert (verdict.works.value, verdict.learnt) == ("ok", {"project": "p-1"})
         assert stored(home)["a0"][1] == grant
         assert b"sk-fake-refresh-of-anew" in up.asked("/token")[0]
+
+
+async def test_told_to_end_while_a_token_is_minted_it_saves_that_first(home: Path) -> None:
+    """P4. Nobody waits for it any more, and its refresh token is spent."""
+    issuer = Issuer(rotates=True, pause=0.8)
+    async with providing(issuer) as up:
+        store_granted(home, up, expired())
+        async with served(home, program=PROGRAM) as running:
+            leaving = asyncio.create_task(running.ask())
+            await until(lambda: issuer.spent)
+            leaving.cancel()
+            await asyncio.wait({leaving})
+            running.signal()
+            assert await running.ended() == 0
+            assert running.tracebacks() == []
+    grant = stored(home)["a0"][1]
+    assert isinstance(grant, OAuthGrant) and grant.refresh_token == Secret("sk-fake-rotated-0")

@@ -471,6 +471,15 @@ async def test_an_account_that_is_refused_is_out_of_use(opened: Open) -> None:
     assert (room.account().invalid or "").startswith("verify your account first")
 
 
+async def test_a_token_that_was_refused_is_no_word_against_its_account(opened: Open) -> None:
+    asked, verify = saying(Verdict(Works.REFUSED, "expired"), Verdict(Works.YES, learnt={"project": "p-1"}))
+    room = await opened(signed_in("a", left=3600.0), verify=verify, needs=("project",))
+    access = await room.access()
+    assert isinstance(access, Access) and access.known == {"project": "p-1"}
+    assert [each.token.value.reveal() for each in asked] == ["sk-fake-stored-token-of-a", "sk-fake-minted-1"]
+    assert room.account().invalid is None
+
+
 @pytest.mark.parametrize("verdict", [Verdict(Works.UNREACHABLE, "no answer"), Verdict(Works.YES, learnt={"plan": "x"})])
 async def test_one_of_which_nothing_is_said_is_asked_about_later(opened: Open, verdict: Verdict) -> None:
     asked, verify = saying(verdict, Verdict(Works.YES, learnt={"project": "p-1"}))
