@@ -10,7 +10,7 @@ import pytest
 from accounts.exits import Exit, Trouble
 from accounts.model import OAuthClient, Secret
 from accounts.sign_in import tokens
-from tests.accounts.sign_in.flow import NOW, Flow, begun, closed, taken
+from tests.accounts.sign_in.flow import LOOPBACKS, NOW, Flow, begun, closed, taken
 from tests.accounts.sign_in.google import CLIENT, SCRIPT, Google
 
 
@@ -195,13 +195,13 @@ async def test_a_visitor_that_never_ends_its_head_is_sent_away(google: Google, m
 
 async def test_it_listens_on_both_loopback_addresses_and_on_no_other(google: Google) -> None:
     async with begun(google.recipe(port=0)) as flow:
-        for host in ("127.0.0.1", "::1"):
+        for host in LOOPBACKS:
             assert "400" in await flow.knocks("GET / HTTP/1.1\r\n\r\n", host)
         with socket.socket() as other:
             assert other.connect_ex(("127.0.0.2", flow.port)) != 0
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", LOOPBACKS)
 async def test_a_port_that_is_taken_on_either_address_is_left_for_another(google: Google, host: str) -> None:
     with taken(host) as port:
         async with begun(google.recipe(port=port)) as flow:
