@@ -9,7 +9,7 @@ import pytest
 
 from accounts.exits import Exit, Trouble
 from accounts.model import OAuthClient, Secret
-from accounts.sign_in import tokens
+from accounts.sign_in import listener, tokens
 from tests.accounts.sign_in.flow import LOOPBACKS, NOW, Flow, begun, closed, taken
 from tests.accounts.sign_in.google import CLIENT, SCRIPT, Google
 
@@ -366,3 +366,14 @@ async def test_variables_of_the_shell_lead_nobody_elsewhere(google: Google, monk
 )
 def test_a_tokens_end_is_counted_from_now(lasts: object, until: float | None) -> None:
     assert tokens.expiry(lasts, NOW) == until
+
+
+def test_two_who_reach_for_one_port_at_the_same_moment_do_not_both_get_it() -> None:
+    with taken() as free:
+        pass
+    one, other = listener._sockets(free), listener._sockets(free)
+    try:
+        assert one[0].getsockname()[1] == free != other[0].getsockname()[1]
+    finally:
+        for made in (*one, *other):
+            made.close()
