@@ -104,13 +104,20 @@ class StandardTerminal:
 
         Several may be asked for, one after the other; whoever stops waiting leaves nothing behind.
         """
+        from asyncio import CancelledError
+
         from accounts.cli import typed
 
         if sys.stdin is None or (sys.stdin.isatty() and not self.may_ask):
             return None
-        if self.interactive:
-            _put(sys.stderr, question)
-        return await typed.line(sys.stdin)
+        if not self.interactive:
+            return await typed.line(sys.stdin)
+        _put(sys.stderr, question)
+        try:
+            return await typed.line(sys.stdin)
+        except CancelledError:
+            _put(sys.stderr, "\n")  # nobody ended the line that the question stands on
+            raise
 
     def _must_be_interactive(self, question: str) -> None:
         if not self.interactive:

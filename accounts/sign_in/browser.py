@@ -89,10 +89,11 @@ async def _pastes(person: Paster, state: str, found: asyncio.Future[Answer], *, 
 
     alone  nobody else brings one: the end of the input ends the sign-in too
     """
+    question = "Then paste the code, or the whole address that the browser ends on: "
+    if not alone:
+        question = "Waiting. You may also paste the code, or the whole address that the browser ends on: "
     missing = Unusable("no code was pasted: give it on stdin, or sign in without --no-browser")
-    while (
-        line := await person.pasted("Then paste the code, or the whole address that the browser ends on: ")
-    ) is not None:
+    while (line := await person.pasted(question)) is not None:
         if not line.strip():
             continue
         answer = of_paste(line, state)

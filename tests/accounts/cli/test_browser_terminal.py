@@ -38,6 +38,8 @@ def test_a_person_agrees_and_the_browser_does_the_rest(tmp_path: Path, google: G
     person.reads("Google's terms forbid this.")
     person.reads("Go on all the same? [y/N] ")
     person.types("y")
+    person.reads(PASTE)
+    person.reads("\r\nAsking Google whether the sign-in works")
     person.reads(f"Stored antigravity/{EMAIL}")
     assert person.ends() == 0
     assert "sk-fake" not in person.written

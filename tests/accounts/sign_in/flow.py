@@ -94,10 +94,23 @@ async def begun(
             task.exception()
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback address of the newer kind."""
+    try:
+        with socket.socket(socket.AF_INET6) as made:
+            made.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+LOOPBACKS = ("127.0.0.1", "::1") if has_ipv6() else ("127.0.0.1",)
+
+
 def closed(port: int) -> bool:
     """Whether nobody listens there any more."""
-    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        with socket.socket(family) as made:
+    for host in LOOPBACKS:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as made:
             if made.connect_ex((host, port)) == 0:
                 return False
     return True

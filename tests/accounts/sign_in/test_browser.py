@@ -9,8 +9,8 @@ import pytest
 
 from accounts.exits import Exit, Trouble
 from accounts.model import OAuthClient, Secret
-from accounts.sign_in import tokens
-from tests.accounts.sign_in.flow import NOW, Flow, begun, closed, taken
+from accounts.sign_in import listener, tokens
+from tests.accounts.sign_in.flow import LOOPBACKS, NOW, Flow, begun, closed, taken
 from tests.accounts.sign_in.google import CLIENT, SCRIPT, Google
 
 
@@ -195,13 +195,13 @@ async def test_a_visitor_that_never_ends_its_head_is_sent_away(google: Google, m
 
 async def test_it_listens_on_both_loopback_addresses_and_on_no_other(google: Google) -> None:
     async with begun(google.recipe(port=0)) as flow:
-        for host in ("127.0.0.1", "::1"):
+        for host in LOOPBACKS:
             assert "400" in await flow.knocks("GET / HTTP/1.1\r\n\r\n", host)
         with socket.socket() as other:
             assert other.connect_ex(("127.0.0.2", flow.port)) != 0
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", LOOPBACKS)
 async def test_a_port_that_is_taken_on_either_address_is_left_for_another(google: Google, host: str) -> None:
     with taken(host) as port:
         async with begun(google.recipe(port=port)) as flow:
@@ -366,3 +366,14 @@ async def test_variables_of_the_shell_lead_nobody_elsewhere(google: Google, monk
 )
 def test_a_tokens_end_is_counted_from_now(lasts: object, until: float | None) -> None:
     assert tokens.expiry(lasts, NOW) == until
+
+
+def test_two_who_reach_for_one_port_at_the_same_moment_do_not_both_get_it() -> None:
+    with taken() as free:
+        pass
+    one, other = listener._sockets(free), listener._sockets(free)
+    try:
+        assert one[0].getsockname()[1] == free != other[0].getsockname()[1]
+    finally:
+        for made in (*one, *other):
+            made.close()
