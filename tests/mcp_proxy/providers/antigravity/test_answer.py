@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ async def bytes_of(response: UpstreamResponse) -> bytes:
 
 async def read(*pieces: bytes | NetworkTrouble, stream: bool = True, model: Offer = SONNET) -> Answer | Failure:
     """What the gateway makes of it."""
-    ask = wish(stream=stream)
+    ask = replace(wish(stream=stream), id="req_1")
     response, _ = translated(*pieces, ask=ask, model=model)
     return await read_answer(response, ask, PROVIDER, model, NOW)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -44,7 +45,9 @@ def test_a_picture_is_asked_for_by_itself() -> None:
     request = built(wanted(aspect_ratio="16:9"), PAINTER)
     assert request.url == f"{ACCESS.base_url}/v1internal:generateContent"
     assert dict(request.headers)["accept"] == "application/json"
-    assert json.loads(request.body) == {
+    sent = json.loads(request.body)
+    assert re.fullmatch(r"image_gen/\d{13}/[0-9a-f-]{36}/12", sent.pop("requestId"))
+    assert sent == {
         "project": "cogent-sample-4mnnp",
         "model": "gemini-3.1-flash-image",
         "userAgent": "antigravity",
