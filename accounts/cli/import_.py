@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from accounts.cli import passphrase
+from accounts.cli.consent import sealed_client
 from accounts.cli.flags import Exit, NoInput, PassphraseStdin, Ports
 from accounts.cli.identity import new_id
 from accounts.cli.text import repeatable
 from accounts.exits import Trouble
-from accounts.model import Account, Entry, Secret
+from accounts.model import Account, Entry, OAuthGrant, Secret
 from accounts.transfer import READERS
 from accounts.transfer.formats import Contents, NotImportable, Reader, Unseal, reader_for
 from accounts.transfer.merge import Merged, merge
@@ -140,11 +142,23 @@ def store(ports: Ports, incoming: tuple[Entry, ...]) -> Merged:
     taken = labels_by_provider(ports.extra_accounts())
 
     def decide(stored: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        outcome.append(merge(stored, incoming, new_id, taken))
+        whole = tuple(with_client(entry, ports, stored) for entry in incoming)
+        outcome.append(merge(stored, whole, new_id, taken))
         return outcome[-1].entries
 
     ports.open_vault().edit(decide)
     return outcome[-1]
+
+
+def with_client(entry: Entry, ports: Ports, stored: Sequence[Entry]) -> Entry:
+    """A grant that names no client gets the one that the provider's other accounts are signed in with.
+
+    Not where the settings hold one, which may change and then is changed for all.
+    """
+    grant, provider = entry.credential, entry.account.provider
+    if not isinstance(grant, OAuthGrant) or grant.client is not None or ports.oauth_client(provider) is not None:
+        return entry
+    return replace(entry, credential=replace(grant, client=sealed_client(provider, stored)))
 
 
 def labels_by_provider(accounts: Sequence[Account]) -> dict[str, set[str]]:

@@ -30,8 +30,12 @@ DEMO_KEY = "demo-key"
 MODELS = {
     "anthropic": ("claude-opus-5-5", "claude-sonnet-5", "claude-haiku-5-5"),
     "zai": ("glm-5.2", "glm-4.7", "glm-4.5-air"),
+    "antigravity": ("claude-sonnet-4-6", "gemini-3-flash", "gpt-oss-120b-medium"),
 }
 """A few, so that the tables fit a screen; Claude Code's own choices are among them."""
+
+LOW = {"work": ("5h", 0.15), "one@example.com": ("3p-5h", 0.1)}
+"""What little is left, by label: a window of the account's and the fraction."""
 
 
 @app.default
@@ -68,13 +72,13 @@ async def _demo(port: int, *, stays: bool) -> int:
 
     console = Console()
     with tempfile.TemporaryDirectory(prefix="mcp-proxy-demo-") as home:
-        async with Sandbox(("anthropic", "zai")) as box:
-            settings = demo_settings(Path(home))
+        async with Sandbox(("anthropic", "zai", "antigravity")) as box:
+            settings = demo_settings(Path(home), box)
             upstreams = demo_accounts(settings, box)
             async with serving(settings, grace=1.0, port=port) as (url, gateway, _):
                 console.print(
-                    f"[bold]multi-claude-proxy[/bold] at {url}, in front of {len(upstreams)} accounts of two simulated "
-                    f"providers ({box.url('anthropic')}, {box.url('zai')}).",
+                    f"[bold]multi-claude-proxy[/bold] at {url}, in front of {len(upstreams)} accounts of three "
+                    f"simulated providers ({', '.join(map(box.url, MODELS))}).",
                     highlight=False,
                     soft_wrap=True,
                 )
@@ -86,17 +90,19 @@ async def _demo(port: int, *, stays: bool) -> int:
     return Exit.OK if good else Exit.FAILED
 
 
-def demo_settings(home: Path) -> Settings:
+def demo_settings(home: Path, box: Sandbox) -> Settings:
     """Settings that see nothing of the user's environment and files."""
     from mcp_proxy.settings import load
 
-    return load({}, {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": DEMO_KEY, "LOG_LEVEL": "silent"})
+    own = {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": DEMO_KEY, "LOG_LEVEL": "silent"}
+    return load({}, {**own, **box.settings("antigravity")})
 
 
 def demo_accounts(settings: Settings, box: Sandbox) -> dict[AccountId, Upstream]:
-    """Five accounts of two providers in a fresh vault; the sandbox's by the id the proxy knows them under."""
+    """Seven accounts of three providers in a fresh vault; the sandbox's by the id the proxy knows them under."""
     from accounts.model import Account, AccountId, ApiKey, Secret
     from mcp_proxy.cli.adapters import open_vault
+    from mcp_proxy.sandbox.google.account import GoogleAccount
 
     vault = open_vault(settings)
     upstreams = {}
@@ -107,16 +113,25 @@ def demo_accounts(settings: Settings, box: Sandbox) -> dict[AccountId, Upstream]
             ("anthropic", "spare", 2),
             ("zai", "work", 1),
             ("zai", "home", 2),
+            ("antigravity", "one@example.com", 1),
+            ("antigravity", "two@example.com", 1),
         )
     ):
         upstream = box.account(provider, alias=f"{provider}/{label}")
+        grant = upstream.grant() if isinstance(upstream, GoogleAccount) else None
         account = Account(
-            AccountId(f"demo{number}"), provider, label, tier=tier, base_url=box.url(provider), models=MODELS[provider]
+            AccountId(f"demo{number}"),
+            provider,
+            label,
+            tier=tier,
+            base_url=None if grant else box.url(provider),
+            models=MODELS[provider],
         )
-        vault.add(account, ApiKey(Secret(upstream.key)))
+        vault.add(account, grant or ApiKey(Secret(upstream.key)))
         upstreams[account.id] = upstream
-        if (provider, label) == ("zai", "work"):
-            upstream.drain("5h", to=0.15)
+        if label in LOW:
+            window, left = LOW[label]
+            upstream.drain(window, to=left)
     return upstreams
 
 

@@ -1,4 +1,4 @@
-"""The tour of `proxy demo`: a scripted day in the life of five accounts, sent over real HTTP."""
+"""The tour of `proxy demo`: a scripted day in the life of seven accounts, sent over real HTTP."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from mcp_proxy.core.ids import AccountId
 from mcp_proxy.gateway.explain import explain
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.sandbox import Account, Sandbox, faults, refusals
+from mcp_proxy.sandbox.google.account import GoogleAccount
 
 CLAUDE, GLM = "claude-sonnet-5", "glm-4.7"
+GOOGLES_CLAUDE, GEMINI = "claude-sonnet-4-6", "gemini-3-flash"
+FAMILIES = (GOOGLES_CLAUDE, GEMINI, GOOGLES_CLAUDE)
 SHORT_SECONDS, LONG_SECONDS = 2, 900
 
 
@@ -53,6 +56,9 @@ class Tour:
             self.soft_limit,
             self.early_death,
             self.killed_streams,
+            self.families,
+            self.expiry,
+            self.drained_family,
             self.waiting,
             self.refusing,
         ):
@@ -112,6 +118,32 @@ class Tour:
         self._expect("event: error" in told.text and not told.cut, "an error event")
         self._say("Behind a whole block, which the client may have acted on, an honest error event ends it.")
 
+    async def families(self) -> None:
+        self._title(
+            "Google's accounts have several families of models: a conversation moves from Claude to Gemini and back"
+        )
+        told = [await self._ask(f"Turn {n}.", model, session="google") for n, model in enumerate(FAMILIES, start=1)]
+        self._expect(all(each.status == 200 for each in told), "an answer from each model")
+        streamed = await self._ask("And now event by event.", GEMINI, session="google", stream=True)
+        self._expect("event: message_stop" in streamed.text, "Anthropic's events from Gemini's wire")
+
+    async def expiry(self) -> None:
+        self._title("Its access token expires: a new one is minted behind the request")
+        first = await self._ask("Who is it?", GEMINI, session="google")
+        account = self._google(first)
+        minted = account.minted
+        account.expire()
+        told = await self._ask("The token that goes with this is refused.", GEMINI, session="google")
+        self._expect(told.status == 200 and account.minted == minted + 1, "one new token")
+
+    async def drained_family(self) -> None:
+        self._title("one@example.com has 10 % left for Claude models: it is kept for last there, not for Gemini")
+        told = await self._ask("Which account takes this?", GOOGLES_CLAUDE, session="another")
+        self._expect(self._upstream(told).alias.endswith("two@example.com"), "the other account")
+        gemini = [await self._ask("And this?", GEMINI, session=name) for name in ("a", "b", "c")]
+        free = all(each.headers["x-proxy-reason"] != "soft_limited" for each in gemini)
+        self._expect(free, "no soft limit on the family that has plenty")
+
     async def waiting(self) -> None:
         self._title(f"All accounts for {GLM} are limited for {SHORT_SECONDS} s: the request waits")
         self._limit_all("zai", SHORT_SECONDS)
@@ -138,6 +170,11 @@ class Tour:
         for upstream in self.upstreams.values():
             if upstream in self.box.host(provider).accounts.values():
                 upstream.script(refusals.zai_error(1308, resets_in=seconds))
+
+    def _google(self, told: Told) -> GoogleAccount:
+        account = self._upstream(told)
+        assert isinstance(account, GoogleAccount)  # noqa: S101 - whoever serves these models
+        return account
 
     def _upstream(self, told: Told) -> Account:
         return self.upstreams[AccountId(told.headers["x-proxy-account"].partition("/")[2])]
