@@ -206,7 +206,7 @@ async def test_a_wrong_client_marks_nobody(home: Path) -> None:
     assert [account.invalid for account, _ in stored(home).values()] == [None, None]
 
 
-@pytest.mark.parametrize("rotates", [False, True])
+@pytest.mark.parametrize("rotates", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_killed_between_the_answer_and_the_save_it_asks_for_a_sign_in_at_worst(home: Path, rotates: bool) -> None:
     """A3."""
     issuer, before = Issuer(rotates=rotates), expired()

@@ -47,7 +47,7 @@ def killed_rounds(home: Path, rounds: int, writes: int, longest: float) -> None:
 
 
 def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
-    killed_rounds(tmp_path, rounds=8, writes=1000, longest=0.08)
+    killed_rounds(tmp_path, rounds=4, writes=1000, longest=0.08)
 
 
 @pytest.mark.slow
@@ -77,6 +77,7 @@ def crowd(home: Path, each: int) -> None:
     assert stored["label-2"] == entry(2)
 
 
+@pytest.mark.slow
 def test_two_command_lines_and_a_server_store_together_and_lose_nothing(tmp_path: Path) -> None:
     crowd(tmp_path, each=8)
 
