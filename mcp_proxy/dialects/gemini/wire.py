@@ -41,6 +41,8 @@ class Chunks:
     def feed(self, data: bytes) -> Iterator[tuple[Any, bytes]]:
         """Each value that is complete now, unread as None, and its bytes. Raises `FrameTooLarge`."""
         whole = self._frames.feed(data)
+        if b"\r" in whole:
+            whole = whole.replace(b"\r\n", b"\n")  # the same ends of lines, and all that Google writes
         for frame in split(whole) if b"\r" in whole else whole.split(b"\n\n"):
             if frame.startswith(b"data: {") and b"\n" not in frame and b"\r" not in frame:
                 self._streamed = True
