@@ -39,13 +39,13 @@ def claude(request: pytest.FixtureRequest) -> Path:
     return found[0]
 
 
-async def run(claude: Path, proxy: Proxy, home: Path, prompt: str) -> dict[str, Any]:
-    """One unattended run; what it printed as JSON."""
+async def run(claude: Path, proxy: Proxy, home: Path, prompt: str, *more: str) -> dict[str, Any]:
+    """One unattended run, with more arguments; what it printed as JSON."""
     project = home / "project"
     project.mkdir(parents=True, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
         str(claude),
-        *("-p", prompt, "--output-format", "json", "--allowedTools", "Bash,Read,Write"),
+        *("-p", prompt, "--output-format", "json", "--allowedTools", "Bash,Read,Write", *more),
         cwd=project,
         env={
             "PATH": os.environ["PATH"],
@@ -154,3 +154,35 @@ async def test_a_pool_that_is_exhausted_for_long_shows_its_message_at_once(claud
             a.always(refusals.rate_limited(3600))
             printed = await run(claude, proxy, tmp_path / "client", "hello")
             assert printed["is_error"] is True and "RESOURCE_EXHAUSTED" in printed["result"]
+
+
+async def test_a_session_moves_between_claude_and_gemini_models_with_tools_and_thoughts(
+    claude: Path, tmp_path: Path
+) -> None:
+    """Claude Code's own names first, then a Gemini model, then GPT, then Claude again: one session, four runs."""
+    folder = tmp_path / "client" / "project"
+    async with Sandbox(["antigravity"]) as box:
+        a = box.account("antigravity", alias="a")
+
+        def voice(body: dict[str, Any]) -> Answer:
+            if "Write" not in {tool["name"] for tool in body["tools"]}:
+                return say("a title")
+            if "tool_result" in last_kinds(body):
+                return say(Thinking("It is there."), Text(f"{body['model']} wrote it."))
+            content = {"file_path": str(folder / f"{body['model']}.txt"), "content": "made through the proxy\n"}
+            return say(Thinking("A file is wanted."), Text("I write it."), ToolUse("Write", content))
+
+        a.speak(voice)
+        async with running(tmp_path / "proxy", box, ("antigravity", a)) as proxy:
+            session: tuple[str, ...] = ()
+            for model in ("sonnet", "gemini-3-flash", "gpt-oss-120b-medium", "sonnet"):
+                printed = await run(
+                    claude, proxy, tmp_path / "client", "Write a file, please.", "--model", model, *session
+                )
+                assert printed["is_error"] is False and "wrote it" in printed["result"], printed
+                session = ("--resume", printed["session_id"])
+        asked = [each for each in a.received if "streamGenerateContent" in each.path]
+        assert len(asked) >= 8 and [each.wrong for each in asked if each.answered != 200] == []
+        written = {path.name for path in folder.glob("*.txt")}
+        assert {"gemini-3-flash.txt", "gpt-oss-120b-medium.txt"} < written and len(written) == 3
+        assert box.complaints == []
