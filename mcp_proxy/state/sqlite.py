@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -271,9 +272,22 @@ def _check(db: sqlite3.Connection) -> None:
 
 def _prepare(db: sqlite3.Connection) -> None:
     _check(db)  # first: what it refuses is not even marked
-    db.execute("PRAGMA journal_mode = WAL").fetchone()
+    _read_beside_a_writer(db)
     db.execute("PRAGMA synchronous = NORMAL")
     db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+def _read_beside_a_writer(db: sqlite3.Connection) -> None:
+    """Write ahead. Alone of all statements the change waits for nobody who has just opened the file, too."""
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 class _Damaged(sqlite3.DatabaseError):

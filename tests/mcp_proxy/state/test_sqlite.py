@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -78,6 +79,32 @@ def test_several_processes_write_without_losing_anything(path: Path) -> None:
     running = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(number)]) for number in range(3)]
     assert [process.wait(30) for process in running] == [0, 0, 0]
     assert len(known(SqliteStore(path))) == 120
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from mcp_proxy.state.sqlite import SqliteStore
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(60):
+    SqliteStore(Path(sys.argv[1]) / str(number)).close()
+"""
+
+
+def test_who_opens_a_new_file_while_others_do_waits_for_them(tmp_path: Path) -> None:
+    openers = [
+        subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path)], stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        for _ in range(4)
+    ]
+    for each in openers:
+        assert each.stdout is not None and each.stdout.readline() == b"ready\n"
+    for each in openers:
+        assert each.stdin is not None
+        each.stdin.write(b"go\n")
+        each.stdin.flush()
+    ended = [each.communicate(timeout=50)[1].decode() for each in openers]
+    assert [each.returncode for each in openers] == [0] * 4, ended
 
 
 def damage(path: Path, how: str) -> None:
