@@ -16,7 +16,7 @@ from mcp_proxy.cli.adapters import open_vault
 from mcp_proxy.cli.compose import serving
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.sandbox import Account as Upstream
-from mcp_proxy.sandbox import GoogleAccount, Sandbox
+from mcp_proxy.sandbox import GoogleAccount, Received, Sandbox
 from mcp_proxy.server.serving import Server
 from mcp_proxy.settings import Settings, load
 from tests.faults.secrets import MARK
@@ -56,6 +56,11 @@ class Proxy:
     async def limits(self) -> dict[str, Any]:
         answer = await self.client.get("/account-limits")
         return {account["label"]: account for account in answer.json()["accounts"]}
+
+
+def last_message(account: Upstream) -> Received:
+    """The last request for a message that an account of the sandbox got; questions in the background come any time."""
+    return next(each for each in reversed(account.received) if "/v1/messages" in each.path)
 
 
 def message(text: str = "hello", model: str = "claude-sonnet-5", **fields: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mcp_proxy.sandbox import Sandbox, faults
-from tests.e2e.harness import KEY, Proxy, message, running
+from tests.e2e.harness import KEY, Proxy, last_message, message, running
 from tests.e2e.test_process import PROXY, environment, free_port
 
 
@@ -128,7 +128,7 @@ async def test_headers_that_are_no_ascii_stay_here(tmp_path: Path) -> None:
                 headers=[(b"user-agent", "клиент".encode()), (b"x-stainless-os", b"\xff\xe9"), (b"x-app", b"cli")],
             )
             assert answer.status_code == 200
-            arrived = {name.lower() for name, _ in a.received[-1].headers}
+            arrived = {name.lower() for name, _ in last_message(a).headers}
             assert "x-app" in arrived and not {"user-agent", "x-stainless-os"} & arrived
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_proxy.sandbox import Sandbox, Thinking, ToolUse, faults, say
-from tests.e2e.harness import FIXTURES, Proxy, fixture, message, running
+from tests.e2e.harness import FIXTURES, Proxy, fixture, last_message, message, running
 
 MESSAGES = sorted(
     entry["name"]
@@ -35,7 +35,7 @@ async def test_every_recorded_request_arrives_at_anthropic_byte_for_byte(tmp_pat
             for name in MESSAGES:
                 answer = await post_fixture(proxy, name)
                 assert answer.status_code == 200, (name, answer.text)
-                received = upstream.received[-1]
+                received = last_message(upstream)
                 sent, headers = fixture(name)
                 assert received.body == sent, name
                 assert received.target == "/v1/messages?beta=true"
@@ -61,12 +61,12 @@ async def test_another_native_upstream_gets_the_same_but_for_the_model_and_the_s
                 assert answer.status_code == 200, (name, answer.text)
                 sent = json.loads(fixture(name)[0])
                 assert sent["model"].encode() in answer.content, "the answer is named as it was asked for"
-                arrived = json.loads(upstream.received[-1].body)
+                arrived = json.loads(last_message(upstream).body)
                 sent.pop("safeguards", None)
                 assert arrived.pop("model").startswith("glm-")
                 asked = sent.pop("model")
                 assert arrived == sent and asked.startswith("claude-")
-                headers = {key.lower() for key, _ in upstream.received[-1].headers}
+                headers = {key.lower() for key, _ in last_message(upstream).headers}
                 assert headers <= {
                     "accept",
                     "accept-encoding",
@@ -91,8 +91,8 @@ async def test_spaces_order_and_large_numbers_of_a_body_survive_a_change_of_mode
         async with running(tmp_path, box, ("zai", upstream)) as proxy:
             answer = await proxy.client.post("/v1/messages", content=body, headers={"content-type": "application/json"})
             assert answer.status_code == 200, answer.text
-            model = json.loads(upstream.received[-1].body)["model"]
-            assert upstream.received[-1].body == body.replace(b'"opus"', f'"{model}"'.encode())
+            model = json.loads(last_message(upstream).body)["model"]
+            assert last_message(upstream).body == body.replace(b'"opus"', f'"{model}"'.encode())
             assert answer.json()["model"] == "opus"
 
 
@@ -125,7 +125,7 @@ async def test_events_are_passed_on_at_once(tmp_path: Path) -> None:
                 first = await anext(came)
                 while b"content_block_delta" not in first:
                     first += await anext(came)
-                assert not upstream.received[-1].done, "the upstream is still in its pause"
+                assert not last_message(upstream).done, "the upstream is still in its pause"
                 assert b"message_stop" in b"".join([piece async for piece in came])
 
 
@@ -136,7 +136,7 @@ async def test_tokens_are_counted_by_the_provider_where_it_can(tmp_path: Path) -
             for name in COUNTS:
                 answer = await post_fixture(proxy, name, "/v1/messages/count_tokens?beta=true")
                 assert answer.status_code == 200 and answer.json()["input_tokens"] > 0, name
-                assert upstream.received[-1].body == fixture(name)[0]
+                assert last_message(upstream).body == fixture(name)[0]
             assert len(upstream.received) >= len(COUNTS)
 
 

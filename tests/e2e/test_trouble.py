@@ -14,7 +14,7 @@ import pytest
 
 from mcp_proxy.gateway import exchange
 from mcp_proxy.sandbox import Fault, Sandbox, faults, lies, refusals
-from tests.e2e.harness import KEY, Proxy, message, running
+from tests.e2e.harness import KEY, Proxy, last_message, message, running
 
 BEFORE_CONTENT: list[Fault] = [
     faults.drop(),
@@ -56,7 +56,7 @@ async def test_an_upstream_that_fails_before_its_first_content_costs_the_client_
             assert answer.content.count(b"event: message_start") == 1
             assert answer.content.endswith(b'data: {"type":"message_stop"}\n\n')
             assert proxy.named(answer) == "good"
-            assert bad.received[-1].fault == fault.name, "it was tried"
+            assert last_message(bad).fault == fault.name, "it was tried"
 
 
 WHOLE_BAD = [
@@ -204,7 +204,7 @@ async def test_a_client_that_hangs_up_closes_the_upstream_within_a_second(tmp_pa
             for fault in (faults.hang(), faults.stall("message_start"), faults.stall("content_block_delta")):
                 a.script(fault)
                 await hang_up(proxy, 0.1, rst=False)
-                await box.until(lambda: a.received[-1].closed_after is not None, 1.0)
+                await box.until(lambda: last_message(a).closed_after is not None, 1.0)
                 seat = proxy.gateway.pool.seats[0]
                 assert (seat.in_flight, seat.stumbled) == (0, None), "and the account is not blamed"
             assert (await proxy.ask()).status_code == 200
@@ -220,7 +220,7 @@ async def test_a_silent_upstream_is_left_for_another_where_there_is_one(
             bad.always(faults.hang())
             answer = await proxy.ask(stream=True)
             assert (answer.status_code, proxy.named(answer)) == (200, "good")
-            await box.until(lambda: bad.received[-1].closed_after is not None)
+            await box.until(lambda: last_message(bad).closed_after is not None)
 
 
 async def test_a_slow_upstream_has_all_the_time_there_is_where_there_is_no_other(
