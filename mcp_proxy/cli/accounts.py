@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 VERIFY_SECONDS = 90.0
 """A provider may have to set an account up before it can say whether it works."""
-GOOGLE_CLIENT = ("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET")
 
 # What is heavy (the HTTP client, TinyDB, SQLite) is imported by the port that needs it.
 
@@ -113,14 +112,12 @@ def recipe(provider: ProviderInfo) -> SignIn:
 
 
 def oauth_client(provider: str) -> OAuthClient | None:
-    """The OAuth client that the settings named by the provider hold; None where one of the two is not set."""
-    made = next((known.sign_in for name, known in all_providers().items() if name == provider), None)
-    google = settings().google
-    if not isinstance(made, BrowserSignIn) or made.client_names != GOOGLE_CLIENT:
-        return None
-    if google.client_id is None or google.client_secret is None:
-        return None
-    return OAuthClient(google.client_id, google.client_secret)
+    """The OAuth client that the settings hold for a provider; None where its id or its secret is not set."""
+    from mcp_proxy.cli import adapters
+
+    form = next((form for name, form in all_providers().items() if name == provider), None)
+    client = adapters.oauth_client(settings(), form) if form is not None else None
+    return client if client is not None and client.secret is not None else None
 
 
 def limits() -> Mapping[AccountId, AccountState]:

@@ -55,16 +55,27 @@ def make_catalog(settings: Settings) -> Catalog:
 
 def _options(settings: Settings, form: Provider) -> Options:
     """What the operator set for a provider, and the client that its accounts sign in with where they need one."""
-    own, google, sign_in = settings.provider(form.name), settings.google, form.sign_in
-    bring = isinstance(sign_in, BrowserSignIn) and sign_in.client_names is not None
+    own = settings.provider(form.name)
     return Options(
         own.base_url,
         own.urls,
         own.tier,
         sticky=not own.spread,
-        client=OAuthClient(google.client_id, google.client_secret) if bring and google.client_id else None,
+        client=oauth_client(settings, form),
         client_version=own.client_version,
     )
+
+
+def oauth_client(settings: Settings, form: Provider) -> OAuthClient | None:
+    """The OAuth client that the settings hold for a provider whose accounts need one: the provider's own, or Google's.
+
+    A variable counts more than the config file; None where nobody named a client.
+    """
+    if not isinstance(form.sign_in, BrowserSignIn) or form.sign_in.client_names is None:
+        return None
+    own, google = settings.provider(form.name), settings.google
+    client = google.client_id or own.client_id
+    return OAuthClient(client, google.client_secret or own.client_secret) if client is not None else None
 
 
 def make_policy(settings: Settings) -> Policy:

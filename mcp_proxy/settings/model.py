@@ -136,6 +136,7 @@ class ProviderSettings:
     auth            which header carries `api_key`
     models          the only models served with `api_key`
     client_version  what the client-version header says
+    client_id       the OAuth client that its accounts sign in with, and its secret
     urls            every other address of the provider, by its name ("quota_url")
     """
 
@@ -147,6 +148,8 @@ class ProviderSettings:
     auth: Auth | None = None
     models: tuple[str, ...] = ()
     client_version: str | None = None
+    client_id: str | None = None
+    client_secret: Secret | None = None
     urls: Mapping[str, str] = field(default_factory=dict)
 
     @property

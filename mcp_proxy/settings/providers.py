@@ -24,7 +24,10 @@ READERS: Mapping[str, Callable[[object], object]] = {
     "auth": values.auth,
     "models": values.some_words,
     "client_version": values.text,
+    "client_id": values.text,
+    "client_secret": values.secret,
 }
+SECRETS = ("api_key", "client_secret")
 """The keys every provider has; any other key that ends in `_url` is an address of its own."""
 
 _URL = re.compile(r"[a-z][a-z0-9_]*_url")
@@ -50,9 +53,9 @@ def _variables(sources: Sources) -> dict[str, dict[str, Found]]:
         provider, _, key = variable.removeprefix(PREFIX).lower().partition("__")
         if provider not in names:
             raise SettingsError(f"{origin} names no provider{suggestion(provider, names)}")
-        key = _known(key.removesuffix("_file") if key == "api_key_file" else key, origin)
+        key = _known(key.removesuffix("_file") if key.removesuffix("_file") in SECRETS else key, origin)
         name = f"{PREFIX}{variable.removeprefix(PREFIX).partition('__')[0]}__{key.upper()}"
-        value = sources.variable(name if key == "api_key" else variable, secret=key == "api_key")
+        value = sources.variable(name if key in SECRETS else variable, secret=key in SECRETS)
         if value is not None:
             found.setdefault(names[provider], {})[key] = value
     return found
@@ -72,7 +75,7 @@ def _provider(name: str, sources: Sources, variables: Mapping[str, Found]) -> Pr
     for key, value in table.items():
         same = ("base_url", "base_urls") if key in ("base_url", "base_urls") else (key,)
         if not any(one in variables for one in same):
-            secret = key == "api_key"
+            secret = key in SECRETS
             found[key] = sources.filled(value, f"{place}.{key} ({sources.table_name})", secret=secret)
     read = {key: sources.use(f"{place}.{key}", raw, READERS.get(key, values.url)) for key, raw in found.items()}
     return _made(name, read)

@@ -32,7 +32,11 @@ def test_the_two_commands_of_first_contact_come_first() -> None:
 def test_the_sample_config_is_accepted(tmp_path: Path) -> None:
     (sample,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "config.toml").write_text(sample)
-    found = load({}, {"ZAI_API_KEY": "sk-fake-key"}, Folders.all_in(tmp_path))
+    found = load(
+        {},
+        dict.fromkeys(("ZAI_API_KEY", "GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET"), "sk-fake-key"),
+        Folders.all_in(tmp_path),
+    )
     assert found.routing.aliases and found.routing.tiers and found.provider("zai").tier == 2
 
 
