@@ -36,6 +36,16 @@ def test_the_client_goes_to_providers_whose_sign_in_asks_a_person_for_one(tmp_pa
 
 
 @pytest.mark.usefixtures("with_granted")
+def test_the_client_may_stand_in_the_config_file_and_a_variable_counts_more(tmp_path: Path) -> None:
+    filed = '[providers.antigravity]\nclient_id = "filed"\nclient_secret = "sk-fake-filed-secret"\n'
+    own = OAuthClient("filed", Secret("sk-fake-filed-secret"))
+    assert options(settings(tmp_path, filed), "antigravity").client == own
+    at = settings(tmp_path, filed, **GOOGLE)
+    assert options(at, "antigravity").client == OAuthClient("client-of-a-test", Secret("sk-fake-client-secret"))
+    assert "sk-fake" not in repr(at)
+
+
+@pytest.mark.usefixtures("with_granted")
 def test_without_a_client_there_is_none(tmp_path: Path) -> None:
     assert options(settings(tmp_path), "antigravity").client is None
 
