@@ -48,6 +48,7 @@ class Held:
     learnt   what its provider said of the account, beside what its seat knows
     kept     until when (the loop's time) a new token is used, whatever its expiry and the clock say
     work     what is under way to make the account ready
+    asked    when (the loop's time) its provider was last asked about it; None: not by this process
     """
 
     credential: Credential
@@ -58,6 +59,7 @@ class Held:
     kept: float = float("-inf")
     setback: Setback | None = None
     work: asyncio.Task[Failure | None] | None = None
+    asked: float | None = None
 
     def __post_init__(self) -> None:
         held = self.credential

@@ -31,6 +31,9 @@ EARLY_SECONDS = 600.0
 """One of an account in use is renewed in the background once it has less left than this."""
 
 LOOK_SECONDS = 30.0
+ANEW_SECONDS = 24 * 3600.0
+"""What was learnt of an account in use is asked for again after this: a project may be moved (facts: 3.4)."""
+
 VERIFY_SECONDS = 90.0
 """How long a provider may take to say what must be known of an account: it may have to set one up first."""
 
@@ -111,7 +114,7 @@ class Tokens:
         held, provider = self._held.get(account.id), self._catalog.provider(account)
         if held is None or provider is None or not isinstance(held.credential, OAuthGrant):
             return Failure(Blame.CONFIG, 500, "api_error", f"{account.provider}: nothing to renew")
-        if held.kept > asyncio.get_running_loop().time():
+        if held.kept > self._loop_time():
             return None
         old = held.token
         return await self._work(account, provider, held, lambda: held.token == old or self._is_short(held), known=False)
@@ -133,6 +136,16 @@ class Tokens:
             await asyncio.sleep(LOOK_SECONDS)
             for account in used():
                 self._renew_early(account)
+                self._learn_anew(account)
+
+    def _learn_anew(self, account: Account) -> None:
+        held, provider, now = self._held.get(account.id), self._catalog.provider(account), self._loop_time()
+        if held is None or provider is None or not provider.needs or held.token is None:
+            return
+        if held.asked is None:
+            held.asked = now
+        elif now - held.asked >= ANEW_SECONDS and (held.work is None or held.work.done()):
+            held.work = self._jobs.start("learn anew", self._learn(account, provider, held))
 
     def _renew_early(self, account: Account) -> None:
         held, provider = self._held.get(account.id), self._catalog.provider(account)
@@ -217,7 +230,7 @@ class Tokens:
         return self._remember(account, held, failure)
 
     def _remembered(self, account: Account, held: Held) -> Failure | None:
-        now = asyncio.get_running_loop().time()
+        now = self._loop_time()
         for known in (held.setback, self._wrong_clients.get(self._client_key(account, held))):
             if known is not None and known.until > now:
                 return known.failure
@@ -229,7 +242,7 @@ class Tokens:
             if failure.status == 401 and not failure.message.endswith(again):
                 failure = replace(failure, message=failure.message[: 300 - len(again)] + again)
             self.refused(account.id, held.credential, failure.message)
-        loop_time, key = asyncio.get_running_loop().time(), self._client_key(account, held)
+        loop_time, key = self._loop_time(), self._client_key(account, held)
         if failure.blame is Blame.CONFIG:  # the client's, so all its accounts have it
             before = self._wrong_clients.get(key)
             self._wrong_clients[key] = setback(failure, before, loop_time, self._clock.now(), self._rng)
@@ -249,6 +262,7 @@ class Tokens:
         """Have the provider say what must be known of the account, and keep it."""
         token = held.token
         access = self._access(account, held, token) if token is not None else None
+        held.asked = self._loop_time()
         if access is None:
             return Failure(Blame.CONFIG, 502, "api_error", f"{account.provider}: no address or no credential")
         try:
@@ -298,13 +312,17 @@ class Tokens:
         until = token.expires_at
         if until is None or until - self._clock.now() > spare:
             return False
-        return held.kept <= asyncio.get_running_loop().time()
+        return held.kept <= self._loop_time()
+
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()
 
     def _may_be_stale(self, held: Held) -> bool:
         """Drop a token that was not minted just now; whether there was such."""
         if held.token is None or not isinstance(held.credential, OAuthGrant):
             return False
-        if held.kept > asyncio.get_running_loop().time():
+        if held.kept > self._loop_time():
             return False
         held.drop(held.token)
         return True

@@ -462,6 +462,19 @@ async def test_an_account_that_is_known_is_not_asked_about(opened: Open) -> None
     assert asked == []
 
 
+async def test_what_was_learnt_of_an_account_in_use_is_learnt_anew_after_a_day(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_proxy.gateway.tokens.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_proxy.gateway.tokens.ANEW_SECONDS", 0.1)
+    verdicts = (Verdict(Works.UNREACHABLE, "not now"), Verdict(Works.YES, learnt={"project": "p-2"}))
+    asked, verify = saying(*verdicts)
+    room = await opened(signed_in("a", left=3600.0, extra={"project": "p-1"}), verify=verify, needs=("project",))
+    room.house.jobs.run_forever("tokens", lambda: room.house.tokens.keep_fresh(lambda: [room.account("a")]))
+    await until(lambda: room.ledger.entries[0][0].extra == {"project": "p-2"})
+    assert len(asked) >= 2 and room.account().invalid is None, "what could not be learnt changes nothing"
+
+
 async def test_an_account_that_is_refused_is_out_of_use(opened: Open) -> None:
     _, verify = saying(Verdict(Works.REFUSED, "verify your account first"))
     room = await opened(verify=verify, needs=("project",))
