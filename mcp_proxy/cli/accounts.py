@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
+from accounts.cli.terminal import StandardTerminal
 from accounts.model import (
     Account,
     AccountId,
@@ -100,13 +101,16 @@ async def _patiently(work: Work, provider: Provider, access: Access) -> Verdict:
 
     from mcp_proxy.core.http import NetworkTrouble
 
-    verdict = Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s")
+    verdict, told = Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s"), False
     try:
         async with asyncio.timeout(VERIFY_SECONDS):
             while True:
                 verdict = await provider.verify(work.client, access, work.clock.now())
                 if not verdict.again:
                     break
+                if not told:
+                    StandardTerminal().show(f"{provider.title} is still at work on it: up to {VERIFY_SECONDS:g} s …")
+                    told = True
                 await asyncio.sleep(AGAIN_SECONDS)
     except NetworkTrouble as trouble:
         return Verdict(Works.UNREACHABLE, str(trouble))

@@ -270,7 +270,8 @@ async def test_a_new_account_is_set_up_before_it_is_stored_by_a_script_that_pipe
             back = callback(next(line for line in child.stderr if line.startswith("http")).strip())
             child.stdin.write((back if whole else code_in(back)) + "\n")
             child.stdin.flush()
-            assert child.wait(30) == 0, child.stderr.read()
+            told = child.stderr.read()
+            assert child.wait(30) == 0 and told.count("Antigravity (Google) is still at work on it") == 1, told
 
     await beside(pipes)
     assert new.project is not None
