@@ -237,7 +237,8 @@ async def test_a_code_is_pasted_while_the_port_is_scanned_and_a_verification_is_
         for verb in ("verify", "list"):
             done = desk.run(verb)
             assert done.returncode == (code if verb == "verify" else 0), done
-            assert "[info" not in done.stderr and "[warn" not in done.stderr, "what a server logs is not said here"
+            said = done.stdout + done.stderr
+            assert "[info" not in said and "[warn" not in said, "what a server logs is not said here"
             assert whole in done.stdout, done.stdout
 
     await beside(pastes)
