@@ -116,7 +116,7 @@ async def _patiently(work: Work, provider: Provider, access: Access) -> Verdict:
         return Verdict(Works.UNREACHABLE, str(trouble))
     except TimeoutError:
         pass
-    return verdict
+    return replace(verdict, detail=verdict.detail.replace(access.token.value.reveal(), "…"))
 
 
 def _failed(failure: Failure) -> Verdict:
