@@ -197,9 +197,13 @@ class Works(StrEnum):
 class Verdict:
     """The outcome of asking a provider whether a credential works; `detail` is for people.
 
-    learnt  what the provider says of the account that has to be known to use it: `Account.extra`
+    learnt      what the provider says of the account that has to be known to use it: `Account.extra`
+    again       the provider is at work on it: in some seconds it may say something else
+    credential  the credential with what was minted from it to ask; None: it is as it was
     """
 
     works: Works
     detail: str = ""
     learnt: Mapping[str, str] = field(default_factory=dict)
+    again: bool = False
+    credential: Credential | None = None

@@ -26,6 +26,7 @@ from accounts.model import (
     BrowserSignIn,
     Credential,
     Entry,
+    Verdict,
     Works,
     same_credential,
 )
@@ -101,7 +102,7 @@ def register(app: App, ports: Ports) -> None:
         its e-mail, or the same key at the same address) replaces its credential.
 
         Exit status: 0 stored; 1 you did not agree to go on; 2 usage; 4 the provider refused the key or the sign-in;
-        6 it could not be reached. Nothing is stored after 1, 4 and 6.
+        6 it could not be reached, or not say yet. Nothing is stored after 1, 4 and 6.
         """
         terminal = ports.terminal.asking_unless(no_input)
         recipe = chosen_provider(provider, ports, terminal)
@@ -138,12 +139,13 @@ def sign_in(
     wanted = replace(wanted, email=email)
     if check:
         account = described(wanted, same_account(wanted, credential, known), known, extra)
-        wanted = replace(wanted, learnt=have_checked(ports, terminal, provider, account, credential))
+        verdict = have_checked(ports, terminal, provider, account, credential)
+        wanted, credential = replace(wanted, learnt=verdict.learnt), verdict.credential or credential
     account, replaced = store(vault, wanted, credential, extra)
-    if wanted.label is None and not replaced:
-        terminal.show(f"Called it {account.label!r}; another name: proxy accounts rename {account.name} NEW")
     verb = "Replaced the credential of" if replaced else "Stored"
     terminal.show(f"{verb} {account.name} (id {account.id}).")
+    if wanted.label is None and not replaced:
+        terminal.show(f"To call it something else: proxy accounts rename {account.name} NEW")
     if not account.enabled:
         terminal.show(f"It is disabled: proxy accounts enable {account.name}")
     return Exit.OK
@@ -187,6 +189,7 @@ def credential_from(
         if how.key_on_stdin:
             raise Trouble(f"{provider.name} has no key: sign in on its page, without --api-key-stdin", Exit.USAGE)
         signed_in = consent.consented(ports, terminal, provider, recipe, stored, yes=how.yes, browse=how.browse)
+        terminal.show(f"Signed in as {signed_in.email}.")
         return signed_in.grant, signed_in.email
     return _key(recipe, terminal, how.key_on_stdin), None
 
@@ -271,20 +274,21 @@ def store(vault: Vault, wanted: Wanted, credential: Credential, extra: Sequence[
 
 def have_checked(
     ports: Ports, terminal: StandardTerminal, provider: ProviderInfo, account: Account, credential: Credential
-) -> Mapping[str, str]:
-    """Ask the provider whether the credential works: what it says of the account. Raises Trouble where not yes."""
+) -> Verdict:
+    """Ask the provider whether the credential works. Raises Trouble where it does not say yes."""
     what = f"the {kind(credential)}"
     terminal.show(f"Asking {provider.title} whether {what} works …")
     verdict = verify.ask(ports, account, credential)
     detail = f": {verdict.detail}" if verdict.detail else ""
     if verdict.works is Works.REFUSED:
-        raise Trouble(f"{provider.title} refused {what}{detail}. Nothing was stored", Exit.SIGN_IN)
+        raise Trouble(f"{provider.title} refused {what}{detail}\nNothing was stored", Exit.SIGN_IN)
     if verdict.works is Works.UNREACHABLE:
         raise Trouble(
-            f"{provider.title} could not be reached{detail}. Nothing was stored; --no-verify stores it unasked",
+            f"{provider.title} did not say that {what} works{detail}\n"
+            "Nothing was stored; --no-verify stores it unasked",
             Exit.UNREACHABLE,
         )
-    return verdict.learnt
+    return verdict
 
 
 def _refuse_config_label(wanted: Wanted, extra: Sequence[Account]) -> None:

@@ -57,10 +57,9 @@ def sealed_client(provider: str, stored: Sequence[Entry]) -> OAuthClient | None:
 
 def asked_client(terminal: StandardTerminal, provider: ProviderInfo, recipe: BrowserSignIn) -> OAuthClient:
     """The client as the person types it; it is sealed in the store with the grant. Raises Trouble."""
-    names = " and ".join(recipe.client_names or ())
-    terminal.show(
-        f"{provider.title} has to know which OAuth client asks.{f' To set it for good: {names}.' * bool(names)}"
-    )
+    terminal.show(f"{provider.title} has to know which OAuth client asks. It is sealed in the store with the sign-in.")
+    if recipe.client_names:
+        terminal.show(f"Whoever sets {' and '.join(recipe.client_names)} is not asked for it.")
     client = terminal.ask("OAuth client id: ")
     secret = terminal.ask_hidden("OAuth client secret (not shown): ").reveal().strip()
     if not all(text and text.isascii() and text.isprintable() and " " not in text for text in (client, secret)):

@@ -65,18 +65,23 @@ def register(app: App, ports: Ports) -> None:
         contents = usable(reader.read(content, unsealer(file, secret)), ports)
         merged = store(ports, contents.entries)
         added, replaced = len(merged.added), len(merged.replaced)
-        terminal.show(f"Imported {added + replaced} accounts: {added} added, {replaced} replaced.")
+        terminal.show(f"Imported {counted(added + replaced)}: {added} added, {replaced} replaced.")
         for name in merged.added:
             terminal.show(f"  added {name}")
         for name in merged.replaced:
             terminal.show(f"  replaced {name}")
         if contents.left_out:
-            terminal.show(f"Left out {len(contents.left_out)} accounts:")
+            terminal.show(f"Left out {counted(len(contents.left_out))}:")
         for line in contents.left_out:
             terminal.show(f"  {line}")
         if reader.plain:
             terminal.show(f"{file} still shows its credentials to whoever opens it: delete it once you are content.")
         return Exit.OK if contents.entries or not contents.left_out else Exit.NOTHING
+
+
+def counted(number: int) -> str:
+    """So many accounts, in words."""
+    return "1 account" if number == 1 else f"{number} accounts"
 
 
 def usable(contents: Contents, ports: Ports) -> Contents:

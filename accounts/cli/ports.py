@@ -56,6 +56,7 @@ class Ports:
     recipe             how a provider is signed in to, its addresses replaced where settings say so
     oauth_client       the OAuth client that settings name for a provider; None where they name none, or half of one
     refresh            mints a new token and stores it; blocks. None: done, else why not
+    address            where an account is asked, with what settings say; None where they say nothing of it
     open_page          shows a web page to the person; returns at once
     """
 
@@ -71,6 +72,7 @@ class Ports:
     recipe: Callable[[ProviderInfo], SignIn] = lambda provider: provider.sign_in
     oauth_client: Callable[[str], OAuthClient | None] = lambda _: None
     refresh: Callable[[Account, Credential], str | None] = lambda *_: "tokens are not renewed here"
+    address: Callable[[Account], str | None] = lambda account: account.base_url
     open_page: Callable[[str], None] = pages.open_page
 
     def extra_accounts(self) -> tuple[Account, ...]:

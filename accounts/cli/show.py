@@ -81,6 +81,10 @@ def held(shown: view.Shown) -> dict[str, str]:
     return {"Key": key, "Key sent as": shown.account.auth or "the provider's way"}
 
 
+LEARNT = {"project": "Project", "plan": "Plan", "tier": "Plan's size", "email": "E-mail"}
+"""What a provider said of an account, as it is called here: its `tier` is not ours."""
+
+
 def fields(shown: view.Shown, ports: Ports) -> dict[str, str]:
     """What a person reads, in order."""
     account = shown.account
@@ -88,17 +92,17 @@ def fields(shown: view.Shown, ports: Ports) -> dict[str, str]:
     own_address = provider.base_url if provider is not None else None
     return {
         "Id": account.id,
-        "Provider": f"{account.provider}{f' ({provider.title})' if provider is not None else ''}",
+        "Provider": f"{account.provider}{f', that is {provider.title}' if provider is not None else ''}",
         "Label": account.label,
         "Kept in": "the config file" if shown.credential is None else "the store",
         "Status": shown.status,
         **({"Error": account.invalid} if account.invalid else {}),
         "Enabled": "yes" if account.enabled else "no",
         "Tier": str(account.tier) if account.tier is not None else "the provider's",
-        "Address": account.base_url or own_address or "the provider's",
+        "Address": ports.address(account) or own_address or "the provider's",
         "Models": ", ".join(account.models) or "all that the provider serves",
         **held(shown),
         **({"Limits": "; ".join(shown.state.limits)} if shown.state.limits else {}),
         "Last used": render.ago(shown.state.last_used, ports.now()),
-        **{f"extra {name}": value for name, value in account.extra.items()},
+        **{LEARNT.get(name, f"Its {name}"): value for name, value in account.extra.items()},
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
@@ -49,9 +50,10 @@ class StandardTerminal:
         """What the person types after the question. Raises Trouble where nobody can be asked."""
         self._must_be_interactive(question)
         _put(sys.stderr, question)
-        line = sys.stdin.readline()
-        if not line:
-            raise Trouble("nothing was typed", Exit.USAGE)
+        with _line_ended():
+            line = sys.stdin.readline()
+            if not line:
+                raise Trouble("nothing was typed", Exit.USAGE)
         return line.strip()
 
     def ask_hidden(self, question: str) -> Secret:
@@ -59,10 +61,11 @@ class StandardTerminal:
         import getpass
 
         self._must_be_interactive(question)
-        try:
-            return Secret(getpass.getpass(question, stream=sys.stderr))
-        except EOFError:
-            raise Trouble("nothing was typed", Exit.USAGE) from None
+        with _line_ended():
+            try:
+                return Secret(getpass.getpass(question, stream=sys.stderr))
+            except EOFError:
+                raise Trouble("nothing was typed", Exit.USAGE) from None
 
     def confirm(self, question: str, yes: bool) -> bool:
         """Whether the person agrees. `yes` agrees without asking; without a terminal that is needed."""
@@ -122,6 +125,16 @@ class StandardTerminal:
     def _must_be_interactive(self, question: str) -> None:
         if not self.interactive:
             raise Trouble(f"cannot ask here: {question.strip(' :')}", Exit.USAGE)
+
+
+@contextlib.contextmanager
+def _line_ended() -> Iterator[None]:
+    """Where a question is broken off, nobody has ended the line that it stands on."""
+    try:
+        yield
+    except (Trouble, KeyboardInterrupt):
+        _put(sys.stderr, "\n")
+        raise
 
 
 def _put(stream: TextIO, text: str) -> None:

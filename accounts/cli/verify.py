@@ -83,13 +83,17 @@ def without_secrets(said: str, credential: Credential) -> str:
 
 
 def mark(vault: Vault, entry: Entry, verdict: Verdict) -> None:
-    """Keep what the provider said, unless the account was removed or given another credential meanwhile."""
+    """Keep what the provider said, unless the account was removed or given another credential meanwhile.
+
+    What was minted from the credential to ask with is still the same one, even where its old one is dead by that.
+    """
+    ours = (entry.credential, verdict.credential)
     if verdict.works is Works.UNREACHABLE:
         return
     invalid = (verdict.detail or "refused by the provider") if verdict.works is Works.REFUSED else None
 
     def marked(known: Entry) -> Entry:
-        if known.account.id != entry.account.id or not same_credential(known.credential, entry.credential):
+        if known.account.id != entry.account.id or not any(same_credential(known.credential, one) for one in ours):
             return known
         extra = {**known.account.extra, **verdict.learnt}
         return Entry(replace(known.account, invalid=invalid, extra=extra), known.credential)

@@ -55,6 +55,8 @@ async def sign_in(
         person.show(page)
         if open_page is not None:
             open_page(page)
+        else:
+            person.show("The browser ends on an address at localhost, where no page may come up: that is the answer.")
         try:
             async with asyncio.timeout(patience), _pasting(person, state, found, alone=open_page is None):
                 await asyncio.wait({found})

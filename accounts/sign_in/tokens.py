@@ -151,8 +151,9 @@ def _refused(issuer: Issuer, error: str, description: str, hidden: tuple[Secret,
         said = said.replace(secret.reveal(), "…")
     said = said[:SAID_LIMIT]
     if error in WRONG_CLIENT:
-        names = " and ".join(issuer.recipe.client_names or ("the OAuth client",))
-        return Trouble(f"{issuer.title} does not know the OAuth client ({said}): check {names}", Exit.USAGE)
+        names = f" ({' and '.join(issuer.recipe.client_names)})" if issuer.recipe.client_names else ""
+        told = f"{issuer.title} does not know the OAuth client ({said})"
+        return Trouble(f"{told}.\nNothing was stored; check its id and its secret{names}", Exit.USAGE)
     return Trouble(f"{issuer.title} refused the code ({said}). Nothing was stored; sign in again", Exit.SIGN_IN)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accounts.cli.app import build
 from accounts.cli.ports import AccountState, Ports, ProviderInfo
+from accounts.cli.terminal import StandardTerminal
 from accounts.model import (
     Account,
     AccountId,
@@ -17,6 +18,7 @@ from accounts.model import (
     Credential,
     Entry,
     OAuthClient,
+    OAuthGrant,
     SignIn,
     Verdict,
     Works,
@@ -27,9 +29,14 @@ from mcp_proxy.settings import PROVIDERS, Settings, from_process
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
+    from mcp_proxy.cli.minting import Work
+    from mcp_proxy.core.failure import Failure
+    from mcp_proxy.core.provider import Access, Provider
 
 VERIFY_SECONDS = 90.0
 """A provider may have to set an account up before it can say whether it works."""
+AGAIN_SECONDS = 2.0
+"""Between two questions to a provider that is still at it: other clients of Google's wait 2 to 5."""
 
 # What is heavy (the HTTP client, TinyDB, SQLite) is imported by the port that needs it.
 
@@ -55,31 +62,67 @@ def verify(account: Account, credential: Credential) -> Verdict:
 
 
 async def _verify(account: Account, credential: Credential) -> Verdict:
-    import asyncio
-
     from mcp_proxy.cli.minting import at_work
-    from mcp_proxy.core.failure import Blame, Failure
-    from mcp_proxy.core.http import NetworkTrouble
 
     async with at_work(settings(), account, credential) as work:
         provider = work.catalog.provider(account)
         if provider is None or work.catalog.base_url(account) is None:
             return Verdict(Works.UNREACHABLE, f"{account.provider}: no such provider, or no address")
-        access = await work.tokens.signed(account)
-        if isinstance(access, Failure):
-            works = Works.REFUSED if access.blame is Blame.ACCOUNT else Works.UNREACHABLE
-            return Verdict(works, access.message)
-        try:
-            async with asyncio.timeout(VERIFY_SECONDS):
-                verdict = await provider.verify(work.client, access, work.clock.now())
-        except NetworkTrouble as trouble:
-            return Verdict(Works.UNREACHABLE, str(trouble))
-        except TimeoutError:
-            return Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s")
+        verdict = await _asked(work, provider, account, credential)
+        held = work.tokens.credential(account.id) or credential
         detail = verdict.detail
-        for secret in (access.token.value, *secrets_of(credential)):
+        for secret in (*secrets_of(credential), *secrets_of(held)):
             detail = detail.replace(secret.reveal(), "…")
-        return replace(verdict, detail=detail)
+        return replace(verdict, detail=detail, credential=held)
+
+
+async def _asked(work: Work, provider: Provider, account: Account, credential: Credential) -> Verdict:
+    """What the provider says; of a sign-in with a token that is not the one it refused before."""
+    from mcp_proxy.core.failure import Failure
+
+    minted = isinstance(credential, OAuthGrant)
+    if minted and account.invalid is not None and (failure := await work.tokens.renewed(account)):
+        return _failed(failure)  # its token may live on for a while; the sign-in is what was refused
+    access = await work.tokens.signed(account)
+    if isinstance(access, Failure):
+        return _failed(access)
+    verdict = await _patiently(work, provider, access)
+    if minted and verdict.works is Works.REFUSED:
+        # it may be the token alone that was refused, which says nothing of the account
+        access = await work.tokens.signed(account, access.token)
+        verdict = _failed(access) if isinstance(access, Failure) else await _patiently(work, provider, access)
+    return verdict
+
+
+async def _patiently(work: Work, provider: Provider, access: Access) -> Verdict:
+    """Ask, and ask again while the provider is at work on it."""
+    import asyncio
+
+    from mcp_proxy.core.http import NetworkTrouble
+
+    verdict, told = Verdict(Works.UNREACHABLE, f"no answer within {VERIFY_SECONDS:g} s"), False
+    try:
+        async with asyncio.timeout(VERIFY_SECONDS):
+            while True:
+                verdict = await provider.verify(work.client, access, work.clock.now())
+                if not verdict.again:
+                    break
+                if not told:
+                    StandardTerminal().show(f"{provider.title} is still at work on it: up to {VERIFY_SECONDS:g} s …")
+                    told = True
+                await asyncio.sleep(AGAIN_SECONDS)
+    except NetworkTrouble as trouble:
+        return Verdict(Works.UNREACHABLE, str(trouble))
+    except TimeoutError:
+        pass
+    return replace(verdict, detail=verdict.detail.replace(access.token.value.reveal(), "…"))
+
+
+def _failed(failure: Failure) -> Verdict:
+    """A sign-in that gives no token."""
+    from mcp_proxy.core.failure import Blame
+
+    return Verdict(Works.REFUSED if failure.blame is Blame.ACCOUNT else Works.UNREACHABLE, failure.message)
 
 
 def refresh(account: Account, credential: Credential) -> str | None:
@@ -118,6 +161,13 @@ def oauth_client(provider: str) -> OAuthClient | None:
     form = next((form for name, form in all_providers().items() if name == provider), None)
     client = adapters.oauth_client(settings(), form) if form is not None else None
     return client if client is not None and client.secret is not None else None
+
+
+def address(account: Account) -> str | None:
+    """Where the account is asked, with what the operator set."""
+    from mcp_proxy.cli.adapters import make_catalog
+
+    return make_catalog(settings()).base_url(account)
 
 
 def limits() -> Mapping[AccountId, AccountState]:
@@ -195,5 +245,6 @@ app = build(
         recipe=recipe,
         oauth_client=oauth_client,
         refresh=refresh,
+        address=address,
     )
 )

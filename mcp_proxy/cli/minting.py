@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import structlog
 
 from accounts.model import Account, AccountId, Credential, OAuthGrant, same_credential
 from accounts.vault.errors import VaultError
 from mcp_proxy.cli.adapters import make_catalog, open_vault
 from mcp_proxy.cli.clock import SystemClock
 from mcp_proxy.cli.ledger import VaultLedger
+from mcp_proxy.cli.logs import LEVELS
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.ledger import Ledger
@@ -50,6 +53,25 @@ class Work:
 @contextlib.asynccontextmanager
 async def at_work(settings: Settings, account: Account, credential: Credential) -> AsyncIterator[Work]:
     """The means to ask about one account, and their end. Blocks on the store, as a command may."""
+    with _quiet(settings):
+        async with _at_work(settings, account, credential) as work:
+            yield work
+
+
+@contextlib.contextmanager
+def _quiet(settings: Settings) -> Iterator[None]:
+    """What is logged is for who runs a server: a command says it itself, once, in its own words."""
+    before = structlog.get_config()["wrapper_class"]
+    if settings.log.level != "debug":
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS["silent"]))
+    try:
+        yield
+    finally:
+        structlog.configure(wrapper_class=before)
+
+
+@contextlib.asynccontextmanager
+async def _at_work(settings: Settings, account: Account, credential: Credential) -> AsyncIterator[Work]:
     client, catalog, clock, jobs = Client(tls()), make_catalog(settings), SystemClock(), Jobs()
     ledger = _ledger_of(settings, account, credential)
     rng = random.Random()  # noqa: S311 - jitter, not a secret

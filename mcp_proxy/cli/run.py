@@ -76,6 +76,8 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> str:
         near = difflib.get_close_matches(typed, names, n=1)
         message = f'there is no command "{typed}"' + (f'; did you mean "{near[0]}"?' if near else "")
     elif isinstance(error, UnusedCliTokensError):
+        if provider := _provider_in(words):
+            return f"there is a word too many: did you mean --provider {provider}?"
         message = "there is a word too many. A key is never given on the command line"
     else:
         message = " ".join(str(error).split())
@@ -84,6 +86,15 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> str:
         if len(value) >= SECRET_LENGTH:
             message = message.replace(value, "…")
     return message
+
+
+def _provider_in(words: Sequence[str]) -> str | None:
+    """The provider that was named without its flag, by a command that has one."""
+    from mcp_proxy.settings import PROVIDERS
+
+    if tuple(words[:2]) not in (("accounts", "add"), ("accounts", "list")) or "--provider" in words:
+        return None
+    return next((word for word in words if word in PROVIDERS), None)
 
 
 def _where(error: CycloptsError) -> str:

@@ -105,9 +105,9 @@ class Tokens:
         """
         return self.ready(account, refused) or await self._prepared(account, refused, known=True)
 
-    async def signed(self, account: Account) -> Access | Failure:
+    async def signed(self, account: Account, refused: Token | None = None) -> Access | Failure:
         """The same, whether or not all is known of the account."""
-        return self.ready(account) or await self._prepared(account, None, known=False)
+        return self.ready(account, refused) or await self._prepared(account, refused, known=False)
 
     async def renewed(self, account: Account) -> Failure | None:
         """Mint a token though the one at hand may be good; one that is a minute old counts as new."""
@@ -238,7 +238,7 @@ class Tokens:
 
     def _remember(self, account: Account, held: Held, failure: Failure) -> Failure:
         if failure.blame is Blame.ACCOUNT:
-            again = f"; sign in again: proxy accounts add {account.provider}"
+            again = f"; sign in again: proxy accounts add --provider {account.provider}"
             if failure.status == 401 and not failure.message.endswith(again):
                 failure = replace(failure, message=failure.message[: 300 - len(again)] + again)
             self.refused(account.id, held.credential, failure.message)

@@ -192,7 +192,7 @@ async def test_only_a_dead_grant_retires_its_account(home: Path) -> None:
             await until(lambda: stored(home)["a0"][0].invalid)
         assert len(up.asked("/token")) == 1
     invalid = stored(home)["a0"][0].invalid or ""
-    assert "invalid_grant" in invalid and "proxy accounts add antigravity" in invalid
+    assert "invalid_grant" in invalid and "proxy accounts add --provider antigravity" in invalid
 
 
 async def test_a_wrong_client_marks_nobody(home: Path) -> None:
@@ -225,8 +225,8 @@ async def test_killed_between_the_answer_and_the_save_it_asks_for_a_sign_in_at_w
                 return
             assert answer.status_code == 503
             await until(lambda: stored(home)["a0"][0].invalid)
-            assert running.said("proxy accounts add antigravity")
-        assert "proxy accounts add antigravity" in (stored(home)["a0"][0].invalid or "")
+            assert running.said("proxy accounts add --provider antigravity")
+        assert "proxy accounts add --provider antigravity" in (stored(home)["a0"][0].invalid or "")
 
 
 async def test_killed_after_the_save_nobody_notices(home: Path) -> None:

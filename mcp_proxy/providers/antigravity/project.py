@@ -17,7 +17,7 @@ SHARED_PROJECT = "aicode-consumers"
 """The project of personal accounts, where Google names none after it has set one up (observed, 2026-08)."""
 
 TRIES = 2
-"""How often setting up is asked for in a row. It goes on at Google's, and the next verification asks again."""
+"""How often setting up is asked for in a row. It goes on at Google's: who can wait asks for another verdict."""
 
 _IDE = {"ideType": "ANTIGRAVITY"}
 _AWAY = frozenset({"UNSUPPORTED_LOCATION"})
@@ -51,7 +51,8 @@ async def _set_up(
             response = operation.get("response")
             found = project_in(response if isinstance(response, dict) else {})
             return _done(loaded, found, learnt)
-    return Verdict(Works.UNREACHABLE, "Google is still setting this account up: try again in a minute", learnt)
+    told = "Google is still setting this account up: try again in a minute"
+    return Verdict(Works.UNREACHABLE, told, learnt, again=True)
 
 
 def _done(loaded: Mapping[str, Any], found: str, learnt: Mapping[str, str]) -> Verdict:

@@ -13,7 +13,7 @@ OTHER = "sk-fake-key-0002-not-real"
 def test_an_account_is_stored_under_the_default_label_and_the_label_is_told(shell: Shell) -> None:
     done = shell.add(KEY)
     assert (done.code, done.out) == (0, "")
-    assert "'default'" in done.err
+    assert "Stored zai/default" in done.err and "rename zai/default" in done.err
     (entry,) = shell.vault.entries()
     assert (entry.account.name, entry.credential.key) == ("zai/default", Secret(KEY))
 

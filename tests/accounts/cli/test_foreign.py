@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from accounts.cli.import_ import counted
 from accounts.model import OAuthGrant, Secret
 from tests.accounts.cli.conftest import Shell
 from tests.accounts.transfer.test_foreign import COPILOT, KEYED, OURS, file
@@ -64,3 +65,8 @@ def test_the_hint_at_a_foreign_file_in_the_stores_place_leads_to_the_accounts(sh
     Path(words[3]).unlink()  # as it is told to
     (signed, _) = shell.vault.entries()
     assert signed.credential == OAuthGrant(Secret("1//sk-fake-0001"))
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 accounts"), (1, "1 account"), (2, "2 accounts")])
+def test_one_account_is_not_called_several(number: int, words: str) -> None:
+    assert counted(number) == words

@@ -91,6 +91,7 @@ def test_ctrl_c_at_a_prompt_ends_quietly(home: Path) -> None:
         person.child.sendintr()
         assert person.ends() == 130
         assert "Traceback" not in person.written
+        assert person.written.splitlines()[-1].endswith("interrupted") and "^C" not in person.written.splitlines()[-1]
     assert vault_in(home).entries() == ()
 
 

@@ -337,7 +337,7 @@ async def test_a_client_that_google_does_not_know_is_a_setting_to_put_right(goog
         await flow.person.pastes.put(google.code_for(flow.page))
         trouble = await ended(flow)
         assert trouble.exit_code == Exit.USAGE
-        assert "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET" in str(trouble)
+        assert "Nothing was stored" in str(trouble) and "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET" in str(trouble)
 
 
 async def test_variables_of_the_shell_lead_nobody_elsewhere(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:

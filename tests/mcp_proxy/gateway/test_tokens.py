@@ -245,7 +245,7 @@ async def test_a_dead_grant_retires_its_account_and_says_what_to_do(opened: Open
     room = await opened(signed_in("a"), signed_in("b"), issuer=Issuer([DEAD, 3600.0]))
     failure = await room.failure("a")
     assert failure.blame is Blame.ACCOUNT
-    assert "proxy accounts add sayso" in failure.message
+    assert "proxy accounts add --provider sayso" in failure.message
     assert room.account("a").invalid == failure.message
     await until(lambda: room.ledger.marked == [("a", failure.message)])
     assert await room.token("b") == "sk-fake-minted-2"
