@@ -9,7 +9,7 @@ from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.provider import Offer
-from mcp_proxy.core.quota import ACCOUNT, BILLING, Kind, Quota, RateLimit
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.routing.facts import Facts, Seat
 
