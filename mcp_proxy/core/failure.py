@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import takewhile
 
 from mcp_proxy.core.http import Headers
 from mcp_proxy.core.quota import Bucket
@@ -60,10 +61,34 @@ class Failure:
 
 def scrubbed(failure: Failure, secret: str) -> Failure:
     """The failure without a secret that its upstream may have quoted back."""
-    if not secret or (secret not in failure.message and (failure.body is None or secret.encode() not in failure.body)):
-        return failure
-    body = failure.body.replace(secret.encode(), b"...") if failure.body is not None else None
-    return replace(failure, message=failure.message.replace(secret, "..."), body=body)
+    message = hidden(failure.message, secret)
+    body = hidden_bytes(failure.body, secret) if failure.body is not None else None
+    return (
+        failure if (message, body) == (failure.message, failure.body) else replace(failure, message=message, body=body)
+    )
+
+
+TELLING = 16
+"""So many characters of a secret are hidden too, with all that follows of it: what quotes it may have been cut."""
+
+
+def hidden(text: str, secret: str) -> str:
+    """The text without the secret, whole or cut short."""
+    start = secret[:TELLING]
+    if not start or start not in text:
+        return text
+    first, *rest = text.split(start)
+    kept = [first]
+    for piece in rest:
+        pairs = zip(piece, secret[TELLING:], strict=False)
+        quoted = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        kept.append(piece[quoted:])
+    return "...".join(kept)
+
+
+def hidden_bytes(data: bytes, secret: str) -> bytes:
+    """The same of bytes."""
+    return hidden(data.decode("latin-1"), secret.encode().decode("latin-1")).encode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from enum import StrEnum
 import structlog
 
 from accounts.model import Credential, OAuthGrant, Token, secrets_of
-from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
+from mcp_proxy.core.failure import Blame, Failure, Refusal, hidden_bytes, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
 from mcp_proxy.core.messages import Ask, Endpoint
@@ -40,6 +40,10 @@ HEAD_SECONDS = 100.0
 
 LOOK_AGAIN_SECONDS = 1.0
 """A waiting request looks this often whether a seat has opened early."""
+
+
+UPSTREAM_IDS = ("request-id", "x-request-id", "x-cloudaicompanion-trace-id")
+"""What upstreams call the id that their people find a request by; the last is Google's."""
 
 
 class Why(StrEnum):
@@ -320,7 +324,9 @@ class Exchange:
                     return request
                 response = await transport.send(request)
                 now = around.clock.now()
-                self.upstream_id = header(response.headers, "request-id") or header(response.headers, "x-request-id")
+                self.upstream_id = next(
+                    (told for name in UPSTREAM_IDS if (told := header(response.headers, name))), None
+                )
                 around.pool.apply(on_quotas(seat.id, provider.read_headers(response.headers, offer, now)))
                 if request.translate is not None and response.status == 200:
                     response = request.translate(response)
@@ -386,7 +392,7 @@ class Exchange:
     def _without_key(self, frames: bytes) -> bytes:
         """Frames with an `error` event among them, without the account's key, which an upstream may quote in one."""
         for secret in filter(None, self._secrets()):
-            frames = frames.replace(secret.encode(), b"...")
+            frames = hidden_bytes(frames, secret)
         return frames
 
     def _learn(self, lesson: Lesson) -> None:

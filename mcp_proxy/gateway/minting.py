@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from urllib.parse import quote_plus
 
 import structlog
 
@@ -192,5 +193,6 @@ def _missing(provider: Provider) -> str:
 
 def _scrubbed(failure: Failure, grant: OAuthGrant, client: OAuthClient) -> Failure:
     for secret in (*secrets_of(grant), *((client.secret,) if client.secret else ())):
-        failure = scrubbed(failure, secret.reveal())
+        # an endpoint that quotes the form it was sent quotes the secrets in it as a form has them
+        failure = scrubbed(scrubbed(failure, secret.reveal()), quote_plus(secret.reveal()))
     return failure

@@ -9,12 +9,18 @@ from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.provider import Offer
-from mcp_proxy.core.quota import ACCOUNT, BILLING, Kind, Quota, RateLimit
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.routing.facts import Facts, Seat
 
 BACKOFF_SECONDS = (5.0, 15.0, 60.0, 300.0, 900.0)
 """How long a bucket stays closed whose upstream does not say until when: by how often that happened in a row."""
+
+AGAIN_SECONDS = 10.0
+"""A refusal this soon after the moment its upstream had named says that the moment was wrong."""
+
+LONGEST_DOUBT_SECONDS = 60.0
+"""How long such an upstream is left alone at most, whatever short moments it goes on to name."""
 
 UNPAID_SECONDS = 600.0
 """How long an account that cannot pay is left alone: its owner may have paid by then."""
@@ -64,7 +70,7 @@ def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
         raise ValueError("only a failure with a limit closes a bucket")
     if failure.retry_at is not None and failure.retry_at > now:  # a moment that is over closes nothing
         longest = LONGEST_RATE_SECONDS if bucket.kind is Kind.RATE and bucket != ACCOUNT else LONGEST_LIMIT_SECONDS
-        until = Instant(min(failure.retry_at, now + longest))
+        until = Instant(max(min(failure.retry_at, now + longest), _doubted(seat, bucket, now)))
         return Limited(seat.id, RateLimit(bucket, until, failure.message, now))
     if bucket == BILLING:
         return Limited(seat.id, RateLimit(bucket, after(now, UNPAID_SECONDS), failure.message, now))
@@ -77,6 +83,19 @@ def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
         # our guess neither shortens what an upstream said, nor makes a guess of it
         return Limited(seat.id, RateLimit(bucket, held.limit.until, failure.message, now), held.strikes)
     return Limited(seat.id, RateLimit(bucket, until, failure.message, now), strikes)
+
+
+def _doubted(seat: Seat, bucket: Bucket, now: Instant) -> Instant:
+    """The soonest moment to believe in: after one that was wrong and no answer since, twice as far ahead.
+
+    An upstream that says "in half a second" each time would else be asked twice a second by whoever waits.
+    """
+    held = seat.closed.get(bucket)
+    if held is None or held.strikes or not held.limit.until <= now <= held.limit.until + AGAIN_SECONDS:
+        return now
+    if seat.last_used is not None and seat.last_used >= held.limit.read_at:
+        return now
+    return after(now, min(2 * (held.limit.until - held.limit.read_at), LONGEST_DOUBT_SECONDS))
 
 
 def on_answer(facts: Facts, seat: Seat, offer: Offer, asked_at: Instant, now: Instant) -> Lesson:

@@ -170,6 +170,12 @@ async def test_the_web_is_searched(sdk: AsyncAnthropic) -> None:
     assert reply.usage.server_tool_use is not None and reply.usage.server_tool_use.web_search_requests == 1
 
 
+async def test_googles_own_id_of_an_answer_is_told(proxy: Proxy) -> None:
+    for stream in (False, True):
+        reply = await proxy.ask(model=CLAUDE, stream=stream)
+        assert reply.headers["x-upstream-request-id"]
+
+
 async def test_tokens_are_estimated(box: Sandbox, proxy: Proxy) -> None:
     counted = await proxy.client.post("/v1/messages/count_tokens", json=message("one two three " * 100, CLAUDE))
     assert counted.status_code == 200 and 100 < counted.json()["input_tokens"] < 1000

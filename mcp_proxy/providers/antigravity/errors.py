@@ -7,6 +7,7 @@ from mcp_proxy.core.http import Headers
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
 from mcp_proxy.core.time import Instant, after
+from mcp_proxy.dialects.gemini.profile import Family
 from mcp_proxy.dialects.native import returning_headers
 from mcp_proxy.providers._errors import LONGEST_MESSAGE
 from mcp_proxy.providers._times import HOUR, MINUTE
@@ -96,7 +97,9 @@ class _Reader:
 
     def _used_up(self) -> Failure:
         """The window that is empty, unless it is another model's, which has searched in this one's place."""
-        model = self._told.model or self._offer.model
+        told = self._told.model
+        # A name of Google's own making (`MODEL_PLACEHOLDER_M26`) tells no family: then it is the model that was asked.
+        model = told if any(family in told for family in Family) else self._offer.model
         limit = window(pool_of(model), self._seconds)
         if limit in self._offer.buckets:
             return self._closed(limit, self._retry_at)

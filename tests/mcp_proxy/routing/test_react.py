@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mcp_proxy.core.change import Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
-from mcp_proxy.core.time import Instant
+from mcp_proxy.core.time import Instant, after
 from mcp_proxy.routing.facts import Seat
 from mcp_proxy.routing.react import (
     BACKOFF_SECONDS,
@@ -113,6 +114,23 @@ def test_what_an_upstream_says_replaces_our_guess() -> None:
     held = seat("a", closed=closed(900, bucket=ACCOUNT, strikes=5))
     change = closing(refusal(ACCOUNT, 20), held)
     assert (change.limit.until, change.strikes) == (at(20), 0)
+
+
+def test_an_upstream_whose_short_moments_are_wrong_is_asked_less_and_less() -> None:
+    held, now, pauses = PLAIN, NOW, []
+    for _ in range(9):
+        change = closing(_soon(now, 0.5), held, now)
+        pauses.append(change.limit.until - now)
+        held, now = _with(held, change), change.limit.until
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+    answered = msgspec.structs.replace(held, last_used=now)
+    for seat_then, later in ((answered, now), (held, after(now, 11))):
+        assert closing(_soon(later, 0.5), seat_then, later).limit.until == after(later, 0.5)
+    assert closing(_soon(now, 900), held, now).limit.until == after(now, 900)
+
+
+def _soon(now: Instant, seconds: float) -> Failure:
+    return Failure(Blame.ACCOUNT, 429, "rate_limit_error", "too much", ACCOUNT, after(now, seconds))
 
 
 def test_strikes_on_one_bucket_say_nothing_of_another() -> None:

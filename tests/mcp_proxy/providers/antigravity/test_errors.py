@@ -127,6 +127,13 @@ def test_no_quota_is_closed_for_more_than_eight_days() -> None:
     assert failure.retry_at == NOW + 8 * 86_400
 
 
+@pytest.mark.parametrize("named", ["MODEL_PLACEHOLDER_M26", "claude-opus-4-6-thinking", "", 7])
+def test_a_quota_is_the_asked_models_by_whatever_name_google_calls_it(named: object) -> None:
+    info = {"reason": "QUOTA_EXHAUSTED", "metadata": {"model": named}}
+    failure = refused(429, error(429, "x", info, {"retryDelay": "3600s"}))
+    assert (failure.blame, failure.limit and failure.limit.name) == (Blame.ACCOUNT, "claude-5h")
+
+
 def test_a_gemini_model_draws_on_its_own_pool() -> None:
     body = json.dumps(error(429, "Individual quota reached. Resets in 2h.")).encode()
     failure = read_failure(Refusal(429, (), body), GEMINI, NOW)
