@@ -144,6 +144,7 @@ async def test_a_wrong_key_is_told_apart_and_the_store_left_as_it_is(tmp_path: P
     assert (tmp_path / "accounts.json").read_bytes() == before
 
 
+@pytest.mark.slow
 async def test_an_account_added_while_it_runs_serves_the_next_request(tmp_path: Path, upstream: Box) -> None:
     def scenario() -> None:
         with served(tmp_path) as running:

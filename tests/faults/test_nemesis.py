@@ -37,6 +37,7 @@ async def run(folder: Path, seconds: float, **how: object) -> Soak:
     return soak
 
 
+@pytest.mark.slow
 @linux_only
 async def test_a_few_seconds_of_everything(tmp_path: Path) -> None:
     """N1."""

@@ -621,6 +621,7 @@ async def test_a_minute_of_killed_writers_leaves_what_they_acknowledged(home: Pa
     await crowd(home, rounds=30, longest=1.5, kill_server=True)
 
 
+@pytest.mark.slow
 @linux_only
 async def test_two_servers_share_one_store(home: Path) -> None:
     """S6. Both serve, both take over what the command line stores, and what each learns is kept."""

@@ -229,6 +229,7 @@ async def test_killed_between_the_answer_and_the_save_it_asks_for_a_sign_in_at_w
         assert "proxy accounts add --provider antigravity" in (stored(home)["a0"][0].invalid or "")
 
 
+@pytest.mark.slow
 async def test_killed_after_the_save_nobody_notices(home: Path) -> None:
     """A3."""
     issuer = Issuer(rotates=True)

@@ -33,6 +33,7 @@ def page_of(person: Typing) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_person_agrees_and_the_browser_does_the_rest(tmp_path: Path, google: Google) -> None:
     person = Typing(tmp_path, *ADD, TEST_GOOGLE=google.url, TEST_CLIENT="set", BROWSER=BROWSER)
     person.reads("Google's terms forbid this.")
@@ -95,6 +96,7 @@ def test_who_does_not_agree_is_not_signed_in(tmp_path: Path, google: Google, ans
     assert google.issued == {}
 
 
+@pytest.mark.slow
 def test_a_denied_consent_is_told_plainly(tmp_path: Path, google: Google) -> None:
     google.denies = True
     person = Typing(tmp_path, *ADD, "--yes", TEST_GOOGLE=google.url, TEST_CLIENT="set", BROWSER=BROWSER)
@@ -133,6 +135,7 @@ def piped(home: Path, google: Google, *words: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_script_reads_the_page_and_pipes_the_code(tmp_path: Path, google: Google) -> None:
     with piped(tmp_path, google, "--no-browser") as child:
         assert child.stderr is not None and child.stdin is not None
@@ -145,6 +148,7 @@ def test_a_script_reads_the_page_and_pipes_the_code(tmp_path: Path, google: Goog
     assert len(vault_in(tmp_path).entries()) == 1
 
 
+@pytest.mark.slow
 def test_two_sign_ins_at_once_are_two_accounts_or_one(tmp_path: Path, google: Google) -> None:
     """A5: of one person; each state reaches its own process, and the account is not doubled."""
     both = [piped(tmp_path, google) for _ in range(2)]
