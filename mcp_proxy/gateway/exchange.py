@@ -15,6 +15,7 @@ from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, Offer, Provider
+from mcp_proxy.core.quota import ACCOUNT
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
 from mcp_proxy.dialects.estimate import estimate_tokens
@@ -288,7 +289,10 @@ class Exchange:
             else:
                 break
         result = self._scrubbed(result)
-        return replace(result, blame=Blame.ACCOUNT) if renewed and result.blame is Blame.TOKEN else result
+        if renewed and result.blame is Blame.TOKEN:
+            # its sign-in is good, or nothing could have been minted from it: the upstream errs, and not for ever
+            return replace(result, blame=Blame.ACCOUNT, limit=ACCOUNT, retry_at=None)
+        return result
 
     async def _access(self, seat: Seat, refused: Token | None, others: bool) -> Access | Failure:
         """How the seat is asked, which may have to be waited for; whoever does that is not what makes it happen."""

@@ -55,12 +55,14 @@ def add_image_routes(router: Router, gateway: Gateway, read_seconds: float) -> N
         exchanges = [gateway.exchange(ask, RequestId(f"{request_id(request)}-{n}")) for n in range(count)]
         for exchange in exchanges:
             exit_stack(request).push_async_callback(exchange.close)
-        messages = []
-        for exchange, answer in zip(exchanges, await asyncio.gather(*map(Exchange.open, exchanges)), strict=True):
+        messages, answers = [], await asyncio.gather(*map(Exchange.open, exchanges))
+        for exchange, answer in zip(exchanges, answers, strict=True):
+            if not isinstance(answer, Failure):
+                exchange.outcome = "ok"
+                messages.append(answer.held)
+        for exchange, answer in zip(exchanges, answers, strict=True):
             if isinstance(answer, Failure):
                 return failure_response(request, answer, told(exchange))
-            exchange.outcome = "ok"
-            messages.append(answer.held)
         document = pictures(ask.model, request_id(request), messages)
         return Response(200, encoded(told(exchanges[0])), Content(JSON, msgspec.json.encode(document)))
 
