@@ -13,6 +13,7 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import certifi
@@ -52,17 +53,23 @@ def page(recipe: BrowserSignIn, client: OAuthClient, redirect: str, state: str, 
     return str(address)
 
 
+@cache
+def _roots() -> ssl.SSLContext:
+    """Certifi's roots and the system's."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs()
+    return context
+
+
 @contextlib.asynccontextmanager
 async def connected(client: OAuthClient, redirect: str) -> AsyncIterator[AsyncOAuth2Client]:
     """The HTTP side. Follows nobody elsewhere, heeds no variables, reads no long answers."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.load_default_certs()
     http = AsyncOAuth2Client(
         client.id,
         client.secret.reveal() if client.secret else None,
         redirect_uri=redirect,
         token_endpoint_auth_method="client_secret_post" if client.secret else "none",
-        transport=_Bounded(verify=context, trust_env=False),
+        transport=_Bounded(verify=_roots(), trust_env=False),
         timeout=SECONDS,
         trust_env=False,
         follow_redirects=False,
