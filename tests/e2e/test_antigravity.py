@@ -237,7 +237,6 @@ async def test_what_is_left_is_told_by_family_and_window(tmp_path: Path, box: Sa
         assert limits[f"antigravity/{GEMINI}"]["resets_at"] > limits[f"antigravity/{CLAUDE}"]["resets_at"]
         table = (await proxy.client.get("/account-limits?format=table")).text
         assert "35%" in table and "0%" in table
-        print(table)
         models = (await proxy.client.get("/v1/models?limit=1000")).json()["data"]
         quota = {each["id"]: each.get("quota") for each in models}
         assert quota[CLAUDE]["remaining_fraction"] == pytest.approx(0.35, abs=0.02)
