@@ -38,6 +38,10 @@ def draining() -> Failure:
     )
 
 
+LONGEST_WHY = 300
+"""Characters of an upstream's words that are passed on beside ours."""
+
+
 def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure], now: Instant) -> Failure:
     """The one failure that tells best why no account answered.
 
@@ -55,7 +59,8 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     open_still = [refusal for refusal in usable if refusal.reason is not Reason.LIMITED]
     fitting = [refusal for refusal in open_still if refusal.reason is not Reason.TOO_SMALL]
     if not fitting and not decision.candidates and decision.retry_at is not None:
-        return exhausted(asked, decision.retry_at, now)
+        first = min(usable, key=lambda refusal: refusal.until or Instant(math.inf), default=None)
+        return exhausted(asked, decision.retry_at, now, first.detail if first is not None else "")
     met = [failures[refusal.account] for refusal in open_still if refusal.account in failures]
     met += [failures[candidate.account] for candidate in decision.candidates if candidate.account in failures]
     if met:
@@ -76,13 +81,16 @@ def _unpaid(refusal: Refused) -> Failure:
     return Failure(Blame.ACCOUNT, 402, error_type(402), refusal.detail, headers=(("x-should-retry", "false"),))
 
 
-def exhausted(asked: str, retry_at: Instant, now: Instant) -> Failure:
-    """Every account is closed: until when, truthfully, in whole seconds and never too early."""
+def exhausted(asked: str, retry_at: Instant, now: Instant, why: str = "") -> Failure:
+    """Every account is closed: until when, truthfully, in whole seconds and never too early.
+
+    why  what the upstream of the one that opens first said: it need not be a limit of its rate
+    """
     seconds = max(1, math.ceil(retry_at - now))
     reset = datetime.fromtimestamp(math.ceil(retry_at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     message = (
         f"RESOURCE_EXHAUSTED: every account for {asked} is rate limited; "
-        f"the earliest reset is at {reset}, in {_span(seconds)}"
+        f"the earliest reset is at {reset}, in {_span(seconds)}" + (f" ({why[:LONGEST_WHY]})" if why else "")
     )
     headers = [("retry-after", str(seconds))]
     if seconds > RETRIED_BY_CLIENTS_SECONDS:

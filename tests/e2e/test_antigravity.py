@@ -13,6 +13,7 @@ import pytest
 from anthropic import AsyncAnthropic
 
 from mcp_proxy.sandbox import Sandbox
+from mcp_proxy.sandbox.google import refusals
 from mcp_proxy.sandbox.google.account import GoogleAccount
 from mcp_proxy.sandbox.google.voice import PIXEL
 from tests.e2e.harness import KEY, Proxy, message, running
@@ -243,3 +244,13 @@ async def test_what_is_left_is_told_by_family_and_window(tmp_path: Path, box: Sa
         assert (await proxy.ask(model=GEMINI)).status_code == 429
         health = (await proxy.client.get("/health")).json()
         assert health["accounts"][0]["limits"][f"antigravity/{GEMINI}"]["remaining"] == "0%"
+
+
+async def test_what_google_said_of_an_account_reaches_the_client_where_nobody_is_left(
+    tmp_path: Path, box: Sandbox
+) -> None:
+    a = box.account("antigravity", alias="a")
+    async with running(tmp_path, box, ("antigravity", a), toml="[routing]\nmax_wait = 0\n") as proxy:
+        a.always(refusals.no_licence())
+        told = (await proxy.ask(model=CLAUDE)).json()["error"]["message"]
+        assert "license" in told.lower(), told
