@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -247,6 +248,7 @@ def main() -> None:
     reading.add_argument("--json", action="store_true", help="print one document at the end")
     said = reading.parse_args()
     kept: list[Line] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with it
 
     def wanted(name: str) -> bool:
         return not said.only or name in said.only
