@@ -264,7 +264,7 @@ async def test_a_client_that_leaves_while_its_token_is_minted_leaves_it_to_the_n
 async def test_what_cannot_be_saved_serves_from_memory_is_said_once_and_saved_later(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A3. A disk that is full."""
+    """A3. The save fails as it does on a full disk."""
     monkeypatch.setattr(minting, "FIRST_PAUSE", 0.05)
     real, full = VaultLedger.renew, [True]
 
