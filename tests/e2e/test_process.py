@@ -170,6 +170,7 @@ def test_the_framework_takes_no_orders_from_the_environment(tmp_path: Path) -> N
         assert running.client.get("/livez").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_container_asks_the_program_for_its_health(tmp_path: Path) -> None:
     with served(tmp_path) as running:
         assert proxy(tmp_path, "status", "--live", "--url", running.url).returncode == 0

@@ -533,7 +533,6 @@ print(came[9:12].decode())
 
 BY_DEFAULT = [
     ("one text", "/v1/messages"),
-    ("many blocks", "/v1/messages"),
 ]
 BOTH = [(about, path) for about in LARGE for path in ("/v1/messages", "/v1/messages/count_tokens")]
 

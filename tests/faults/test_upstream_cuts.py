@@ -151,7 +151,7 @@ async def test_an_answer_that_drips_and_never_begins_ends_with_the_requests_time
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """U2."""
-    monkeypatch.setattr(gateway, "BUDGET_SECONDS", 0.5)
+    monkeypatch.setattr(gateway, "BUDGET_SECONDS", 2.0)
 
     async def part(talk: Talk) -> None:
         await DRIPS[asked_of(talk)["messages"][0]["content"]](talk)
@@ -161,7 +161,7 @@ async def test_an_answer_that_drips_and_never_begins_ends_with_the_requests_time
         ways = [(drip, streams) for drip in DRIPS for streams in (True, False)]
         replies = await asyncio.gather(*(proxy.ask(drip, stream=streams) for drip, streams in ways))
         assert [way for way, reply in zip(ways, replies, strict=True) if not is_told(reply, 504)] == []
-        assert asyncio.get_running_loop().time() - begun < 3
+        assert asyncio.get_running_loop().time() - begun < 10
         assert len(a0.asked()) == len(ways)
         await until(lambda: a0.open == 0, 1.0)
 

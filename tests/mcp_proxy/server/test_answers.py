@@ -72,6 +72,7 @@ OPEN = {("GET", "/livez"), ("HEAD", "/livez"), ("GET", "/readyz"), ("HEAD", "/re
 EVERY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
+@pytest.mark.slow
 async def test_every_path_with_every_method_without_a_key_and_with_one(tmp_path: Path) -> None:
     async with proxy(tmp_path) as made:
         for path, methods in METHODS.items():
