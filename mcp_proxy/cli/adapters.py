@@ -16,7 +16,8 @@ from mcp_proxy.core.ids import ProviderName
 from mcp_proxy.core.provider import Provider, Size
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.providers import all_providers
-from mcp_proxy.routing.facts import Policy
+from mcp_proxy.routing.facts import Policy, Route
+from mcp_proxy.routing.fallbacks import BUILT_IN
 from mcp_proxy.settings import Settings
 
 
@@ -87,7 +88,8 @@ def make_policy(settings: Settings) -> Policy:
         max_wait=float(routing.max_wait),
         substitutes=routing.fallback,
         aliases=routing.aliases,
-        tiers={Size(size): ProviderName(provider) for size, provider in routing.tiers.items()},
+        fallbacks={**BUILT_IN, **routing.fallbacks} if routing.fallback else {},
+        tiers={Size(size): Route(ProviderName(provider)) for size, provider in routing.tiers.items()},
         providers=frozenset(all_providers()),
     )
 

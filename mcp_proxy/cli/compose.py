@@ -173,7 +173,7 @@ def _greet(settings: Settings, gateway: Gateway, port: int) -> None:
 
 def unused(settings: Settings) -> list[str]:
     """What is set, and checked, but nothing here acts on."""
-    found = ["[routing.fallbacks]"] if settings.routing.fallbacks else []
+    found = []
     for name, provider in settings.providers.items():
         found += [f"[providers.{name}] base_urls after the first"] if len(provider.base_urls) > 1 else []
     return found

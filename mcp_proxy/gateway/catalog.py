@@ -10,7 +10,7 @@ from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.routing.facts import Policy, Seat, Target
-from mcp_proxy.routing.names import resolve
+from mcp_proxy.routing.serving import resolve
 
 MAX_NAMES = 1024
 """Names made out and kept; what clients ask for is a handful."""

@@ -28,7 +28,7 @@ from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat, Target
+from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat, Target, Tried
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
 
 log = structlog.get_logger("mcp_proxy.exchange")
@@ -122,7 +122,7 @@ class Exchange:
             return self.failure
         talk, hour_cache, tokens = await apart(_traits, len(self.ask.body), self.ask)
         thread = agent(self.ask)
-        models = {serving.offer.model for serving in target.serving.values()}
+        models = {way.offer.model for ways in target.serving.values() for way in ways}
         self.facts = Facts(
             request=self.request,
             target=target,
@@ -147,12 +147,13 @@ class Exchange:
         target = self.around.catalog.resolve(self.ask.model, self.around.pool, self.around.policy)
         if self.ask.endpoint is not Endpoint.IMAGES:
             return target
-        return replace(target, serving={who: held for who, held in target.serving.items() if held.offer.pictures})
+        pictures = {who: tuple(way for way in ways if way.offer.pictures) for who, ways in target.serving.items()}
+        return replace(target, serving={who: ways for who, ways in pictures.items() if ways})
 
     async def _failover(self, facts: Facts, ticket: Ticket) -> Answer | Failure:
         around = self.around
 
-        def decided(tried: frozenset[AccountId]) -> Decision:
+        def decided(tried: frozenset[Tried]) -> Decision:
             return decide(facts, around.pool.seats, around.policy, around.clock.now(), tried)
 
         def conclude(decision: Decision, failures: Mapping[AccountId, Failure]) -> Failure:
@@ -172,7 +173,14 @@ class Exchange:
 
         try:
             return await failover(
-                decided, attempt, wait, self._covered, conclude, around.policy.max_attempts, self.course
+                decided,
+                attempt,
+                wait,
+                self._covered,
+                conclude,
+                around.policy.max_attempts,
+                around.policy.failover_on,
+                self.course,
             )
         finally:
             ticket.done()
@@ -181,9 +189,7 @@ class Exchange:
         """Seconds left of the request's budget."""
         return self._begun + self.budget - asyncio.get_running_loop().time()
 
-    async def _wait(
-        self, retry_at: Instant, decided: Callable[[frozenset[AccountId]], Decision], ticket: Ticket
-    ) -> bool:
+    async def _wait(self, retry_at: Instant, decided: Callable[[frozenset[Tried]], Decision], ticket: Ticket) -> bool:
         """Wait for a reset, if that ends in time; then for one's turn. False: nobody waits."""
         around, loop = self.around, asyncio.get_running_loop()
         seconds = retry_at - around.clock.now()
@@ -228,12 +234,21 @@ class Exchange:
             return False
         return True
 
-    def _covered(self, failure: Failure, account: AccountId) -> frozenset[AccountId]:
-        """Where an address could not be reached, the other seats there cannot be either."""
-        if failure.reached:
+    def _covered(self, failure: Failure, candidate: Candidate) -> frozenset[Tried]:
+        """Where an address could not be reached, the other seats there cannot be either, whatever the model.
+
+        A credential that is refused is so for every model.
+        """
+        if failure.reached and (failure.limit is not None or failure.blame not in (Blame.ACCOUNT, Blame.TOKEN)):
             return frozenset()
-        base = self._base_url(account)
-        return frozenset(seat.id for seat in self.around.pool.seats if self._base_url(seat.id) == base)
+        base = self._base_url(candidate.account)
+        serving = self.facts.target.serving if self.facts is not None else {}
+        return frozenset(
+            Tried(account, way.offer.model)
+            for account, ways in serving.items()
+            if account == candidate.account or (not failure.reached and self._base_url(account) == base)
+            for way in ways
+        )
 
     def _base_url(self, account: AccountId) -> str | None:
         seat = self.around.pool.seat(account)
@@ -348,7 +363,7 @@ class Exchange:
             return Why.WAITED
         if rank is None:
             return Why.FIRST_CHOICE
-        if rank.substitute:
+        if rank.substitute or rank.step:
             return Why.FALLBACK_MODEL
         if len(self.attempts) > 1:
             return Why.FAILOVER

@@ -52,6 +52,7 @@ def explain(exchange: Exchange) -> Iterator[Line]:
 def preferences(rank: Rank) -> str:
     """What a rank says, in words: what puts it back, else that nothing does."""
     words = [
+        *([f"fallback model {rank.step}"] if rank.step else []),
         *(["its upstream failed a moment ago"] if rank.probation else []),
         *(["kept for last"] if rank.soft_limited else []),
         *(["another model of the same size"] if rank.substitute else []),

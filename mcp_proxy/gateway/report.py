@@ -79,7 +79,7 @@ def model_limits(seat: Seat, offer: Offer, policy: Policy, now: Instant) -> dict
         "resets_at": stamp(resets),
         "limited_until": stamp(closed.until) if closed is not None else None,
         "limited_by": closed.why if closed is not None else None,
-        "soft_limited": is_soft(seat, offer, policy.soft_limit, now),
+        "soft_limited": is_soft(seat, offer, policy, now),
         "windows": [
             {
                 "name": bucket.name,
@@ -112,7 +112,7 @@ def status(seat: Seat, policy: Policy, now: Instant) -> str:
     open_offers = [offer for offer in offers if closed_by(seat, offer, now) is None]
     if offers and not open_offers:
         return "rate_limited"
-    soft = [is_soft(seat, offer, policy.soft_limit, now) for offer in open_offers]
+    soft = [is_soft(seat, offer, policy, now) for offer in open_offers]
     return "soft_limited" if soft and all(soft) else "ok"
 
 

@@ -34,6 +34,9 @@ class Seat(msgspec.Struct, frozen=True):
     comfort     requests in flight from which another seat is preferred; None: no opinion
     sticky      whether a conversation prefers the seat that has its cache
     stumbled    when its upstream last failed to answer; None once it has answered since
+    caller      None: its credential is ours. Else it is asked with the caller's own, and this names the caller whose
+                windows these are; empty: of no caller in particular, so that it can only be listed
+    local       whether only this machine's own programs may use it
     """
 
     account: Account
@@ -48,6 +51,8 @@ class Seat(msgspec.Struct, frozen=True):
     in_flight: int = 0
     stumbled: Instant | None = None
     last_used: Instant | None = None
+    caller: str | None = None
+    local: bool = False
 
     @property
     def id(self) -> AccountId:
@@ -58,33 +63,65 @@ class Seat(msgspec.Struct, frozen=True):
         return ProviderName(self.account.provider)
 
 
+class Route(NamedTuple):
+    """Who serves a size class.
+
+    provider  None: whoever serves the model
+    account   only this one of the provider's accounts; None: all of them
+    model     the model it is served by; None: the name that was asked for, else the provider's own of the class
+    """
+
+    provider: ProviderName | None
+    account: AccountId | None = None
+    model: str | None = None
+
+
+FAILOVER_ON = frozenset({429, 500, 502, 503, 504, 529})
+"""The statuses after which the next account is tried, unless the operator names others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator wants.
 
     soft_limit    fraction left at or under which an allowance is kept for last; None: never
+    reserve       the same for single windows, by the window's name ("5h", "7d"), in place of `soft_limit`
     max_attempts  failed attempts for one request; a refusal that closes the account is not one
     max_wait      seconds; longest wait for a reset when every account is closed
+    failover_on   the statuses after which the next account is tried; after a quota that is used up, a credential that
+                  is refused, a model that is not there and trouble on the way it is in any case
     substitutes   whether accounts that serve a name by its size class may stand beside those that serve it
+    fallbacks     a model's name to the models that stand in once nobody can serve it, best first; empty: none does
     aliases       what a client asks for, `*` matching anything, to what is asked upstream
+    own_aliases   the same for one provider's accounts: the name they are asked for to the model they serve it by
     providers     every provider's name: before a slash it binds, whether or not there are accounts of it
-    tiers         size class to the provider that serves it
+    tiers         size class to who serves it
     """
 
     soft_limit: float | None = 0.2
+    reserve: Mapping[str, float] = field(default_factory=dict)
     max_attempts: int = 5
     max_wait: float = 120.0
+    failover_on: frozenset[int] = FAILOVER_ON
     substitutes: bool = False
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    tiers: Mapping[Size, ProviderName] = field(default_factory=dict)
+    own_aliases: Mapping[ProviderName, Mapping[str, str]] = field(default_factory=dict)
+    tiers: Mapping[Size, Route] = field(default_factory=dict)
     providers: frozenset[ProviderName] = frozenset()
 
 
 class Serving(NamedTuple):
-    """How a seat serves a name: under which upstream model, and whether that is a stand-in by size."""
+    """How a seat serves a name.
+
+    offer       the upstream model
+    substitute  whether that is a stand-in of the same size class
+    step        how far down the chain of fallback models it stands; 0: it is what was asked for
+    """
 
     offer: Offer
     substitute: bool = False
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +129,11 @@ class Target:
     """A model name made out: who serves it, and as what.
 
     asked    the name as the client wrote it
-    serving  the accounts that serve it; empty: nobody knows the name
+    serving  the accounts that serve it, each with its ways in the order they are tried; empty: nobody knows the name
     """
 
     asked: str
-    serving: Mapping[AccountId, Serving]
+    serving: Mapping[AccountId, tuple[Serving, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +144,8 @@ class Facts:
     warm            the accounts whose cache is warm for it, by upstream model
     tokens          its size, estimated; only for windows that are known to be too small
     hour_cache      whether it asks for the hour-long cache
+    local           whether a program on this machine asks
+    caller          names who asks with a credential of their own; empty: nobody does
     """
 
     request: RequestId
@@ -117,6 +156,15 @@ class Facts:
     stream: bool
     warm: Mapping[ModelId, AccountId] = field(default_factory=dict)
     hour_cache: bool = False
+    local: bool = False
+    caller: str = ""
+
+
+class Tried(NamedTuple):
+    """An account that was asked for a model, and could not."""
+
+    account: AccountId
+    model: ModelId
 
 
 class Reason(StrEnum):
@@ -129,6 +177,10 @@ class Reason(StrEnum):
     TOO_SMALL = "context_too_small"
     UNPAID = "unpaid"
     TRIED = "tried"
+    BREAKER = "breaker_open"
+    PROBING = "probing"
+    NO_LOGIN = "no_login"
+    NOT_LOCAL = "not_local"
 
 
 class Refused(NamedTuple):
@@ -143,6 +195,7 @@ class Refused(NamedTuple):
 class Rank(NamedTuple):
     """Why one candidate stands before another: compared field by field, smallest first.
 
+    step          how far down the chain of fallback models it would serve; 0: what was asked for
     probation     its upstream failed to answer a moment ago
     soft_limited  what is left of an allowance is kept for last
     substitute    it would serve another model of the same size class
@@ -152,6 +205,7 @@ class Rank(NamedTuple):
     lot           a hash of conversation and account: spreads conversations, stable for each
     """
 
+    step: int
     probation: bool
     soft_limited: bool
     substitute: bool
@@ -174,11 +228,14 @@ class Decision:
     """Every seat once: candidates best first, or refused with the reason.
 
     retry_at  the earliest moment at which time alone opens a refused seat; None if none will
+    hold      the same for a seat that has the model itself, where only fallback models could serve now and that
+              moment is near: worth waiting for before the family is changed
     """
 
     candidates: tuple[Candidate, ...]
     refused: tuple[Refused, ...]
     retry_at: Instant | None = None
+    hold: Instant | None = None
 
     @property
     def first(self) -> Candidate | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
@@ -48,6 +48,24 @@ class Lesson:
     changes: tuple[Change, ...] = ()
     invalid: str | None = None
     stumbled: bool | None = None
+
+
+def moves_on(failure: Failure, failover_on: Set[int]) -> bool:
+    """Whether the next account is asked after a failure; else it goes back to the client as it came.
+
+    The operator's list of statuses decides what a status alone tells: an upstream's own trouble, a rate that was too
+    high, and the client's mistakes, which no other account takes for anything else unless the list says so. A quota
+    that is used up, a credential or a model that is refused and trouble on the way are never the end of it.
+    """
+    match failure.blame:
+        case Blame.REQUEST:
+            # a 429 of this kind says that the request asks for more than was booked, not that it came too soon
+            return failure.status in failover_on and failure.status < 500 and failure.status != 429
+        case Blame.PROVIDER if failure.status >= 500:
+            return failure.status in failover_on
+        case Blame.ACCOUNT if failure.limit is not None and failure.limit not in (ACCOUNT, BILLING):
+            return failure.limit.kind is not Kind.RATE or failure.status in failover_on
+    return True
 
 
 def on_failure(failure: Failure, seat: Seat, now: Instant) -> Lesson:

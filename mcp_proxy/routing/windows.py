@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
-from mcp_proxy.routing.facts import Seat
+from mcp_proxy.routing.facts import Policy, Seat
 
 LIFTS_FROM = 0.05
 """A later reading lifts a limit on the same allowance only if it sees this much left: meters lag and round."""
@@ -65,17 +65,25 @@ def lowest(seat: Seat, offer: Offer, now: Instant) -> Quota | None:
     return min(known, key=lambda pair: pair[0])[1] if known else None
 
 
-def is_soft(seat: Seat, offer: Offer, soft_limit: float | None, now: Instant) -> bool:
-    """Whether any allowance this model draws on is at or under the soft limit. Unknown is not low."""
-    if soft_limit is None:
-        return False
-    quotas = seat.quotas
+def is_soft(seat: Seat, offer: Offer, policy: Policy, now: Instant) -> bool:
+    """Whether any allowance this model draws on is at or under what is to be kept of it. Unknown is not low."""
+    quotas, reserve = seat.quotas, policy.reserve
     for bucket in offer.draws_on:
         if bucket.kind is Kind.ALLOWANCE and bucket in quotas:
+            kept = kept_of(bucket.name, policy) if reserve else policy.soft_limit
             fraction = left(quotas[bucket], now)
-            if fraction is not None and fraction <= soft_limit:
+            if kept is not None and fraction is not None and fraction <= kept:
                 return True
     return False
+
+
+def kept_of(window: str, policy: Policy) -> float | None:
+    """The fraction of a window that is kept for last; None: none.
+
+    A provider may have several windows of one length, told apart by what stands before the length: `gemini-5h`.
+    """
+    own = policy.reserve.get(window)
+    return policy.reserve.get(window.rpartition("-")[2], policy.soft_limit) if own is None else own
 
 
 def windows(seat: Seat, offer: Offer) -> tuple[tuple[Bucket, Quota | None], ...]:

@@ -13,7 +13,7 @@ from mcp_proxy.core.quota import ACCOUNT
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway.answer import Answer
 from mcp_proxy.gateway.failover import Course, closes, failover
-from mcp_proxy.routing.facts import Candidate, Decision, Rank, Reason, Refused
+from mcp_proxy.routing.facts import FAILOVER_ON, Candidate, Decision, Rank, Reason, Refused, Tried
 from tests.fakes import FakeResponse
 from tests.mcp_proxy.routing.seats import OFFER, at
 
@@ -22,7 +22,8 @@ NOBODY = Failure(Blame.PROVIDER, 502, "api_error", "nobody")
 
 
 def failed(blame: Blame, *, limit: bool = False, reached: bool = True) -> Failure:
-    return Failure(blame, 500, "api_error", blame.value, ACCOUNT if limit else None, reached=reached)
+    status = 400 if blame is Blame.REQUEST else 500
+    return Failure(blame, status, "api_error", blame.value, ACCOUNT if limit else None, reached=reached)
 
 
 DOWN = failed(Blame.PROVIDER)
@@ -50,16 +51,16 @@ class World:
     concluded: list[tuple[Decision, Mapping[AccountId, Failure]]] = field(default_factory=list)
     course: Course = field(default_factory=Course)
 
-    def decide(self, tried: frozenset[AccountId]) -> Decision:
+    def decide(self, tried: frozenset[Tried]) -> Decision:
         candidates, refused = [], []
         for name in self.outcomes:
             account = AccountId(name)
             if name in self.closed:
                 refused.append(Refused(account, Reason.LIMITED, at(10)))
-            elif account in tried:
+            elif Tried(account, OFFER.model) in tried:
                 refused.append(Refused(account, Reason.TRIED))
             else:
-                candidates.append(Candidate(Rank(False, False, False, True, 1, 0, 0), account, OFFER))
+                candidates.append(Candidate(Rank(0, False, False, False, True, 1, 0, 0), account, OFFER))
         return Decision(tuple(candidates), tuple(refused), at(10) if self.closed else None)
 
     async def attempt(self, candidate: Candidate, others: bool) -> Answer | Failure:
@@ -78,8 +79,9 @@ class World:
         self.closed.clear()
         return True
 
-    def covered(self, failure: Failure, account: AccountId) -> frozenset[AccountId]:
-        return frozenset(map(AccountId, self.together)) if not failure.reached else frozenset()
+    def covered(self, failure: Failure, candidate: Candidate) -> frozenset[Tried]:
+        together = (Tried(AccountId(each), OFFER.model) for each in self.together)
+        return frozenset(together) if not failure.reached else frozenset()
 
     def conclude(self, decision: Decision, failures: Mapping[AccountId, Failure]) -> Failure:
         self.concluded.append((decision, dict(failures)))
@@ -87,7 +89,14 @@ class World:
 
     async def run(self, max_attempts: int = 5) -> Answer | Failure:
         return await failover(
-            self.decide, self.attempt, self.wait, self.covered, self.conclude, max_attempts, self.course
+            self.decide,
+            self.attempt,
+            self.wait,
+            self.covered,
+            self.conclude,
+            max_attempts,
+            FAILOVER_ON,
+            self.course,
         )
 
 

@@ -23,7 +23,7 @@ def decision(*refusals: tuple[str, Reason, float | None], left: str = "") -> Dec
         for name, reason, until in refusals
     )
     untils = [refusal.until for refusal in refused if refusal.until is not None]
-    rank = Rank(False, False, False, True, 1, 0, 0)
+    rank = Rank(0, False, False, False, True, 1, 0, 0)
     candidates = tuple(Candidate(rank, AccountId(name), OFFER) for name in left)
     return Decision(candidates, refused, min(untils) if untils else None)
 

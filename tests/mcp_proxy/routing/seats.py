@@ -11,7 +11,7 @@ from mcp_proxy.core.provider import Offer, Serves, Size
 from mcp_proxy.core.quota import ACCOUNT, Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Closed, Decision, Facts, Policy, Seat, Serving, Target
+from mcp_proxy.routing.facts import Closed, Decision, Facts, Policy, Seat, Serving, Target, Tried
 
 NOW = Instant(1_800_000_000.0)
 MODEL = ModelId("m")
@@ -60,12 +60,12 @@ def facts(
     tokens: int = 100,
     request: str = "r1",
     substitutes: Iterable[str] = (),
-    serving: Mapping[AccountId, Serving] | None = None,
+    serving: Mapping[AccountId, tuple[Serving, ...]] | None = None,
     hour_cache: bool = False,
 ) -> Facts:
     """A request for `m`, which every one of these seats serves."""
     if serving is None:
-        serving = {each.id: Serving(each.offers[MODEL], each.id in substitutes) for each in seats}
+        serving = {each.id: (Serving(each.offers[MODEL], each.id in substitutes),) for each in seats}
     return Facts(
         request=RequestId(request),
         target=Target("m", serving),
@@ -84,7 +84,9 @@ def order(*seats: Seat, policy: Policy | None = None, **how: Any) -> list[str]:
 
 
 def decided(*seats: Seat, policy: Policy | None = None, tried: Iterable[str] = (), **how: Any) -> Decision:
-    return decide(facts(*seats, **how), seats, policy or Policy(), NOW, frozenset(map(AccountId, tried)))
+    return decide(
+        facts(*seats, **how), seats, policy or Policy(), NOW, frozenset(Tried(AccountId(each), MODEL) for each in tried)
+    )
 
 
 def provider(name: str) -> ProviderName:

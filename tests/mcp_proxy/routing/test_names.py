@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from mcp_proxy.core.provider import Offer, Serves, Size
-from mcp_proxy.routing.facts import Policy, Seat
-from mcp_proxy.routing.names import alias_of, resolve, size_of
+from mcp_proxy.routing.facts import Policy, Route, Seat
+from mcp_proxy.routing.names import alias_of, size_of
+from mcp_proxy.routing.serving import resolve
 from tests.mcp_proxy.routing.seats import ModelId, provider, seat, sizes
 
 GLM = sizes(haiku="glm-air", sonnet="glm", opus="glm", fable="glm")
@@ -46,7 +47,7 @@ def aliased(**aliases: str) -> Policy:
 
 
 def tiers(**sizes: str) -> Policy:
-    return Policy(tiers={Size(size): provider(name) for size, name in sizes.items()})
+    return Policy(tiers={Size(size): Route(provider(name)) for size, name in sizes.items()})
 
 
 WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
@@ -111,7 +112,7 @@ WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
     ("an alias to nobody", "glm", [ZAI], aliased(glm="gone"), {}),
     ("an alias is not followed twice", "a", [ZAI, KIMI], aliased(a="b", b="k3"), {}),
     ("an alias before a tier", "claude-haiku-9", [ZAI, KIMI, CLAUDE], Policy(
-        aliases={"claude-haiku-9": "k3"}, tiers={Size.HAIKU: provider("zai")}), {"kimi": "k3"}),
+        aliases={"claude-haiku-9": "k3"}, tiers={Size.HAIKU: Route(provider("zai"))}), {"kimi": "k3"}),
     ("a tier sends a size to its provider", "claude-haiku-9", [ZAI, CLAUDE], tiers(haiku="zai"), {"zai": "glm-air"}),
     ("an id of that size that it has itself", "claude-opus-8", [ZAI, CLAUDE], tiers(opus="anthropic"),
      {"claude": "claude-opus-8"}),
@@ -141,10 +142,7 @@ WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
 def test_who_serves_a_name(says: str, asked: str, pool: list[Seat], policy: Policy, who: dict[str, str]) -> None:
     target = resolve(asked, pool, replace(policy, providers=KNOWN))
     assert target.asked == asked
-    told = {
-        account: f"{'+' if serving.substitute else ''}{serving.offer.model}"
-        for account, serving in target.serving.items()
-    }
+    told = {account: f"{'+' if way.substitute else ''}{way.offer.model}" for account, (way,) in target.serving.items()}
     assert told == who
 
 
@@ -156,13 +154,13 @@ def test_a_refused_credential_still_serves_its_name_so_that_its_owner_is_told() 
 def test_an_account_that_named_its_models_has_no_size_it_lacks() -> None:
     small = seat("small", provider="zai", offers=offers("glm-air"), serves=GLM)
     assert resolve("claude-opus-1", [small], NO_POLICY).serving == {}
-    assert resolve("claude-haiku-1", [small], NO_POLICY).serving["small"].offer.model == "glm-air"  # type: ignore[index]
+    assert resolve("claude-haiku-1", [small], NO_POLICY).serving["small"][0].offer.model == "glm-air"  # type: ignore[index]
 
 
 def test_an_id_nobody_lists_gets_the_buckets_its_provider_gives_it() -> None:
     special = Serves(any=True, offer=lambda model: Offer(model, context_window=7))
     pool = [seat("any", provider="custom", offers=(), serves=special, any=True)]
-    (serving,) = resolve("x", pool, NO_POLICY).serving.values()
+    ((serving,),) = resolve("x", pool, NO_POLICY).serving.values()
     assert serving.offer == Offer(ModelId("x"), context_window=7)
 
 

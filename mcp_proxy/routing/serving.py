@@ -1,0 +1,186 @@
+"""From the model name a client writes to the accounts that serve it (contract §4, "Who serves a model name")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+
+from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
+from mcp_proxy.core.provider import Offer, Size
+from mcp_proxy.routing.facts import Policy, Route, Seat, Serving, Target
+from mcp_proxy.routing.fallbacks import chain, nearest
+from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC, alias_of, matches, size_of, unmarked
+
+Ways = dict[AccountId, Serving]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A name made out as far as it can be without asking who serves it.
+
+    bound    the provider it names, which nobody else may stand in for
+    aliased  whether an alias made it: then no tier has a say
+    """
+
+    name: str
+    bound: ProviderName | None
+    aliased: bool
+
+
+def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
+    """Who serves `asked`, and as what; behind that, the chain of models that stand in once it has run out.
+
+    Disabled accounts serve nothing; an account whose credential is refused still does, so that a refused
+    key is told as such and does not quietly move its owner to another family of models.
+    """
+    seats = [seat for seat in pool if seat.account.enabled]
+    alias = alias_of(asked, policy.aliases)
+    if alias is None:
+        alias = alias_of(unmarked(asked), policy.aliases)
+    name = asked if alias is None else alias
+    if not _listed(name, seats, policy):
+        name = unmarked(name)
+    bound = _bound(name, policy.providers)
+    first = _named(_Wanted(name, bound[1] if bound else None, alias is not None), asked, seats, policy)
+    serving: dict[AccountId, tuple[Serving, ...]] = {account: (way,) for account, way in first.items()}
+    if policy.fallbacks:
+        own = seats if bound is None or _exact(name, seats, policy) else _of(bound[1], seats)
+        _add_fallbacks(serving, bound[0] if bound else name, own, policy)
+    return Target(asked, serving)
+
+
+def _add_fallbacks(serving: dict[AccountId, tuple[Serving, ...]], name: str, seats: list[Seat], policy: Policy) -> None:
+    """Behind what serves the name itself, what stands in for it, model by model."""
+    served_as = dict.fromkeys(way.offer.model for ways in serving.values() for way in ways if not way.substitute)
+    for step, model in enumerate(chain(name, policy.fallbacks, served_as), start=1):
+        for seat in seats:
+            ways = serving.get(seat.id, ())
+            offer = _stand_in(model, seat)
+            if offer is not None and all(way.offer.model != offer.model for way in ways):
+                serving[seat.id] = (*ways, Serving(offer, step=step))
+
+
+def _stand_in(model: str, seat: Seat) -> Offer | None:
+    """What a seat has under a name of the chain: the very model, else what took its place there."""
+    named = model.removeprefix(f"{seat.provider}/")
+    offered = seat.offers.get(ModelId(named))
+    if offered is not None:
+        return offered
+    kin = nearest(named, (each for each, offer in seat.offers.items() if not offer.pictures))
+    return seat.offers[ModelId(kin)] if kin is not None else None
+
+
+def _named(wanted: _Wanted, asked: str, seats: list[Seat], policy: Policy) -> Ways:
+    name, size = wanted.name, size_of(wanted.name)
+    route = None if wanted.aliased or wanted.bound is not None else _route(name, size, policy)
+    if route is not None and (found := _routed(name, size, route, seats, policy)):
+        others = _any(name, seats, policy) | _exact(name, seats, policy) | _by_size(size, seats)
+        return _with_others(found, others, policy)
+    found = _exact(name, seats, policy)
+    if not found and wanted.bound is not None and (bound := _bound(name, policy.providers)) is not None:
+        model, own = bound[0], _of(bound[1], seats)
+        if "*" in model:
+            return _covered(model, size_of(asked), own)
+        return _exact(model, own, policy) or _any(model, own, policy) or _by_size(size_of(model), own)
+    if not found and "*" in name:
+        return _covered(name, size_of(asked), seats)
+    found = _any(name, seats, policy) | found
+    if not found:
+        return _by_size(size, seats)
+    return _with_others(found, _by_size(size, seats), policy)
+
+
+def _with_others(found: Ways, others: Ways, policy: Policy) -> Ways:
+    """Who serves a name, and with `--fallback` who serves another of its size beside them."""
+    if not policy.substitutes:
+        return found
+    return found | {who: way._replace(substitute=True) for who, way in others.items() if who not in found}
+
+
+def _route(name: str, size: Size | None, policy: Policy) -> Route | None:
+    """The operator's line for a size class; a name that is such a line's model belongs to it too."""
+    named = next((route for route in policy.tiers.values() if route.model == name), None)
+    return named or (policy.tiers.get(size) if size is not None else None)
+
+
+def _routed(name: str, size: Size | None, route: Route, seats: list[Seat], policy: Policy) -> Ways:
+    own = _of(route.provider, seats) if route.provider is not None else seats
+    if route.account is not None:
+        own = [seat for seat in own if seat.id == route.account]
+    if route.model is None:
+        return _exact(name, own, policy) or _any(name, own, policy) or _by_size(size, own)
+    found = _exact(route.model, own, policy) or _any(route.model, own, policy)
+    if found or route.account is None:
+        return found
+    return {seat.id: Serving(seat.serves.offer(ModelId(route.model))) for seat in own}
+
+
+def _of(provider: ProviderName, seats: list[Seat]) -> list[Seat]:
+    return [seat for seat in seats if seat.provider == provider]
+
+
+def _bound(name: str, providers: Set[ProviderName]) -> tuple[str, ProviderName] | None:
+    """`provider/model`, or the `anthropic/provider/model` it is listed as, to the model and the provider it names."""
+    for spelled in (name.removeprefix(LISTED_AS_ANTHROPIC), name):
+        head, slash, rest = spelled.partition("/")
+        if slash and ProviderName(head) in providers:
+            return rest, ProviderName(head)
+    return None
+
+
+def _listed(name: str, seats: list[Seat], policy: Policy) -> bool:
+    bound = _bound(name, policy.providers)
+    return bool(_exact(name, seats, policy)) or (
+        bound is not None and bool(_exact(bound[0], _of(bound[1], seats), policy))
+    )
+
+
+def _exact(name: str, seats: list[Seat], policy: Policy) -> Ways:
+    """The seats that list the name, or whose provider's own aliases map it to a model."""
+    found: Ways = {}
+    for seat in seats:
+        offer = _own(name, seat, policy) or seat.offers.get(ModelId(name))
+        if offer is not None:
+            found[seat.id] = Serving(offer)
+    return found
+
+
+def _own(name: str, seat: Seat, policy: Policy) -> Offer | None:
+    """What the aliases of the seat's own provider make of a name; a pattern is the nearest model that it covers."""
+    aliases = policy.own_aliases.get(seat.provider)
+    target = alias_of(name, aliases) if aliases else None
+    if target is None:
+        return None
+    if "*" in target:
+        return _best_covered(target, size_of(name), seat)
+    return seat.offers.get(ModelId(target)) or seat.serves.offer(ModelId(target))
+
+
+def _covered(pattern: str, size: Size | None, seats: list[Seat]) -> Ways:
+    """The seats that have a model under a pattern that an alias led to."""
+    offers = {seat.id: _best_covered(pattern, size, seat) for seat in seats}
+    return {who: Serving(offer) for who, offer in offers.items() if offer is not None}
+
+
+def _best_covered(pattern: str, size: Size | None, seat: Seat) -> Offer | None:
+    """Of the models that a pattern covers, the one for the size class, else the first."""
+    covered = [model for model in seat.offers if matches(model, pattern)]
+    usual = seat.serves.sizes.get(size) if size is not None else None
+    return seat.offers[usual if usual in covered else covered[0]] if covered else None
+
+
+def _any(name: str, seats: list[Seat], policy: Policy) -> Ways:
+    return {
+        seat.id: Serving(_own(name, seat, policy) or seat.serves.offer(ModelId(name))) for seat in seats if seat.any
+    }
+
+
+def _by_size(size: Size | None, seats: list[Seat]) -> Ways:
+    """The seats whose provider has a model for this size class and whose account has that model."""
+    if size is None:
+        return {}
+    return {
+        seat.id: Serving(seat.offers[model])
+        for seat in seats
+        if (model := seat.serves.sizes.get(size)) is not None and model in seat.offers
+    }
