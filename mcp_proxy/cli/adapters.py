@@ -89,6 +89,7 @@ def make_policy(settings: Settings) -> Policy:
         substitutes=routing.fallback,
         aliases=routing.aliases,
         fallbacks={**BUILT_IN, **routing.fallbacks} if routing.fallback else {},
+        own_rows=frozenset(routing.fallbacks),
         tiers={Size(size): Route(ProviderName(provider)) for size, provider in routing.tiers.items()},
         providers=frozenset(all_providers()),
     )

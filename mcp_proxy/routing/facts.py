@@ -92,6 +92,7 @@ class Policy:
                   is refused, a model that is not there and trouble on the way it is in any case
     substitutes   whether accounts that serve a name by its size class may stand beside those that serve it
     fallbacks     a model's name to the models that stand in once nobody can serve it, best first; empty: none does
+    own_rows      of these, the names that the operator wrote the row for
     aliases       what a client asks for, `*` matching anything, to what is asked upstream
     own_aliases   the same for one provider's accounts: the name they are asked for to the model they serve it by
     providers     every provider's name: before a slash it binds, whether or not there are accounts of it
@@ -105,6 +106,7 @@ class Policy:
     failover_on: frozenset[int] = FAILOVER_ON
     substitutes: bool = False
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    own_rows: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     own_aliases: Mapping[ProviderName, Mapping[str, str]] = field(default_factory=dict)
     tiers: Mapping[Size, Route] = field(default_factory=dict)

@@ -50,14 +50,23 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
 
 
 def _add_fallbacks(serving: dict[AccountId, tuple[Serving, ...]], name: str, seats: list[Seat], policy: Policy) -> None:
-    """Behind what serves the name itself, what stands in for it, model by model."""
+    """Behind what serves the name itself, what stands in for it, model by model.
+
+    For a name that nobody offers any more that is first of all what took its place.
+    """
     served_as = dict.fromkeys(way.offer.model for ways in serving.values() for way in ways if not way.substitute)
-    for step, model in enumerate(chain(name, policy.fallbacks, served_as), start=1):
+    stand_ins = chain(name, policy.fallbacks, served_as)
+    if name in policy.own_rows:  # who says what stands in means it: another of the same size comes behind it
+        for account, ways in serving.items():
+            serving[account] = tuple(way._replace(step=len(stand_ins) + 1) if way.substitute else way for way in ways)
+    for step, model in enumerate(stand_ins if serving else (name, *stand_ins), start=1):
         for seat in seats:
             ways = serving.get(seat.id, ())
             offer = _stand_in(model, seat)
             if offer is not None and all(way.offer.model != offer.model for way in ways):
                 serving[seat.id] = (*ways, Serving(offer, step=step))
+    for account, ways in serving.items():
+        serving[account] = tuple(sorted(ways, key=lambda way: way.step))
 
 
 def _stand_in(model: str, seat: Seat) -> Offer | None:

@@ -38,6 +38,7 @@ class World:
     """Accounts `a`, `b`, … in this order, each with what it will say; the last outcome for ever.
 
     closed  accounts that open with the next wait
+    hold    whether what is closed is worth waiting for though others could serve
     waits   what each wait says: whether there is time
     """
 
@@ -45,6 +46,7 @@ class World:
     closed: set[str] = field(default_factory=set)
     waits: list[bool] = field(default_factory=list)
     together: tuple[str, ...] = ()
+    hold: bool = False
     asked: list[str] = field(default_factory=list)
     others: list[bool] = field(default_factory=list)
     waited_for: list[Instant] = field(default_factory=list)
@@ -61,7 +63,8 @@ class World:
                 refused.append(Refused(account, Reason.TRIED))
             else:
                 candidates.append(Candidate(Rank(0, False, False, False, True, 1, 0, 0), account, OFFER))
-        return Decision(tuple(candidates), tuple(refused), at(10) if self.closed else None)
+        until = at(10) if self.closed else None
+        return Decision(tuple(candidates), tuple(refused), until, until if self.hold and candidates else None)
 
     async def attempt(self, candidate: Candidate, others: bool) -> Answer | Failure:
         self.asked.append(candidate.account)
@@ -87,7 +90,7 @@ class World:
         self.concluded.append((decision, dict(failures)))
         return NOBODY
 
-    async def run(self, max_attempts: int = 5) -> Answer | Failure:
+    async def run(self, max_attempts: int = 5, failover_on: frozenset[int] = FAILOVER_ON) -> Answer | Failure:
         return await failover(
             self.decide,
             self.attempt,
@@ -95,7 +98,7 @@ class World:
             self.covered,
             self.conclude,
             max_attempts,
-            FAILOVER_ON,
+            failover_on,
             self.course,
         )
 
@@ -201,3 +204,24 @@ async def test_a_closed_pool_waits_before_anybody_was_asked() -> None:
 )
 def test_what_closes_an_account(failure: Failure | None, closing: bool) -> None:
     assert closes(failure) is closing
+
+
+async def test_a_stand_in_is_asked_once_the_model_itself_has_opened_or_not() -> None:
+    run = world(ANSWER, ANSWER, closed={"a"}, hold=True, waits=[True])
+    assert await run.run() is ANSWER
+    assert (run.asked, run.course.waited, run.waited_for) == (["a"], True, [at(10)])
+    run = world(ANSWER, ANSWER, closed={"a"}, hold=True, waits=[False])
+    assert await run.run() is ANSWER
+    assert (run.asked, run.course.waited) == (["b"], False), "there is no time for that"
+
+
+async def test_a_request_is_held_for_the_model_itself_once() -> None:
+    run = world(LIMITED, ANSWER, closed={"a"}, hold=True, waits=[True, True])
+    assert await run.run() is ANSWER
+    assert (run.asked, len(run.waited_for)) == (["a", "b"], 1)
+
+
+async def test_what_the_list_does_not_name_goes_back() -> None:
+    run = world(DOWN, ANSWER)
+    assert await run.run(failover_on=frozenset({529})) is DOWN
+    assert (run.asked, run.course.failures) == (["a"], {})

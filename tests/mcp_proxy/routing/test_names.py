@@ -22,6 +22,7 @@ def offers(*models: str) -> list[Offer]:
 
 
 ZAI = seat("zai", provider="zai", offers=offers("glm", "glm-air", "glm-long[1m]"), serves=GLM)
+ZAI2 = seat("zai2", provider="zai", offers=offers("glm", "glm-air"), serves=GLM)
 KIMI = seat("kimi", provider="kimi", offers=offers("k3", "glm"), serves=sizes(sonnet="k3"))
 CLAUDE = seat(
     "claude",
@@ -44,6 +45,14 @@ def off(held: Seat) -> Seat:
 
 def aliased(**aliases: str) -> Policy:
     return Policy(aliases={name.replace("_", "-"): target for name, target in aliases.items()})
+
+
+def routed(**sizes: Route) -> Policy:
+    return Policy(tiers={Size(size): route for size, route in sizes.items()})
+
+
+def own(**aliases: dict[str, str]) -> Policy:
+    return Policy(own_aliases={provider(name): table for name, table in aliases.items()}, providers=KNOWN)
 
 
 def tiers(**sizes: str) -> Policy:

@@ -10,7 +10,7 @@ import pytest
 from mcp_proxy.core.change import Limited, QuotaRead, Served, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.ids import AccountId, Conversation
-from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, absence, model_bucket
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.routing.facts import Seat
 from mcp_proxy.routing.react import (
@@ -20,6 +20,7 @@ from mcp_proxy.routing.react import (
     WARM_HOUR_SECONDS,
     WARM_SECONDS,
     Lesson,
+    moves_on,
     on_answer,
     on_failure,
     on_quotas,
@@ -187,3 +188,29 @@ def _with(held: Seat, change: Limited) -> Seat:
     return seat(
         held.id, closed=closed(change.limit.until - NOW, strikes=change.strikes, read=change.limit.read_at - NOW)
     )
+
+
+MOVES: list[tuple[str, Failure, set[int], bool]] = [
+    # what it is · the failure · the statuses after which the next is tried · whether it is
+    ("an overload that is listed", Failure(Blame.PROVIDER, 529, "t", "m"), {529}, True),
+    ("one that is not", Failure(Blame.PROVIDER, 529, "t", "m"), {502}, False),
+    ("a fault of the upstream's", Failure(Blame.PROVIDER, 500, "t", "m"), {502}, False),
+    ("a rate that is listed", Failure(Blame.ACCOUNT, 429, "t", "m", MINUTE), {429}, True),
+    ("a rate that is not", Failure(Blame.ACCOUNT, 429, "t", "m", MINUTE), {529}, False),
+    ("a quota", Failure(Blame.ACCOUNT, 429, "t", "m", FIVE_HOURS), set(), True),
+    ("a whole account", Failure(Blame.ACCOUNT, 429, "t", "m", ACCOUNT), set(), True),
+    ("an empty purse", Failure(Blame.ACCOUNT, 402, "t", "m", BILLING), set(), True),
+    ("a refused credential", Failure(Blame.ACCOUNT, 401, "t", "m"), set(), True),
+    ("a token", Failure(Blame.TOKEN, 401, "t", "m"), set(), True),
+    ("a model that is not there", Failure(Blame.MODEL, 404, "t", "m", absence(MODEL)), set(), True),
+    ("trouble on the way", Failure(Blame.NETWORK, 502, "t", "m"), set(), True),
+    ("a wrong address", Failure(Blame.CONFIG, 502, "t", "m"), set(), True),
+    ("the client's mistake", Failure(Blame.REQUEST, 400, "t", "m"), set(), False),
+    ("which another may take", Failure(Blame.REQUEST, 400, "t", "m"), {400}, True),
+    ("what was not booked", Failure(Blame.REQUEST, 429, "t", "m"), {429}, False),
+]
+
+
+@pytest.mark.parametrize(("what", "failure", "listed", "moves"), MOVES, ids=[row[0] for row in MOVES])
+def test_which_failures_end_it(what: str, failure: Failure, listed: set[int], moves: bool) -> None:
+    assert moves_on(failure, listed) is moves
