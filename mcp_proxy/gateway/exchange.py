@@ -202,9 +202,9 @@ class Exchange:
                 if self._left() <= 0 or await self._drained(min(seconds, LOOK_AGAIN_SECONDS, self._left())):
                     return False
                 decision = decided(frozenset())
-                if decision.candidates:
+                if decision.candidates and decision.hold is None:
                     break
-                retry_at = decision.retry_at or retry_at
+                retry_at = decision.hold or decision.retry_at or retry_at
             if not await self._turn(ticket):
                 return False
         finally:

@@ -10,6 +10,7 @@ import pytest
 from anthropic import AsyncAnthropic
 from msgspec.structs import replace
 
+from mcp_proxy.gateway import exchange
 from mcp_proxy.sandbox import GoogleAccount, Sandbox, refusals
 from mcp_proxy.sandbox.google import refusals as google
 from tests.e2e.harness import KEY, Proxy, running
@@ -70,7 +71,10 @@ async def test_with_both_families_spent_it_is_one_too(tmp_path: Path, box: Sandb
         assert OPUS in reply.json()["error"]["message"]
 
 
-async def test_a_short_throttle_changes_no_family(tmp_path: Path, box: Sandbox) -> None:
+async def test_a_short_throttle_changes_no_family(
+    tmp_path: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "LOOK_AGAIN_SECONDS", 0.05)  # whoever waits looks up in between, and stays
     a = box.account("antigravity", alias="a")
     a.script(google.rate_limit(0.3, OPUS))
     async with running(tmp_path, box, ("antigravity", a), toml=FALLBACK) as proxy:
