@@ -46,6 +46,11 @@ class Listener:
     error: bytes | None = None
     model: str | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether its last event was heard, good or bad."""
+        return self.done or self.error is not None
+
     def feed(self, frames: bytes) -> None:
         """Listen to complete frames, as `Frames.feed` returns them. Never raises."""
         if b"\r" in frames:

@@ -27,7 +27,7 @@ FRAME_SECONDS = 300.0
 """How long a frame may be on its way. A read timeout is none for an upstream that drips: each byte begins it anew."""
 
 END_SECONDS = 5.0
-"""How long the end of the body may take behind `message_stop`."""
+"""How long the end of the body may take behind `message_stop`, or an `error` event."""
 
 STREAM_SECONDS = 2 * 3600.0
 """How long an answer may run: the longest we know, 128k tokens, at 20 a second."""
@@ -183,7 +183,7 @@ async def relay(answer: Answer) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     begun = last = loop.time()
     try:
-        while not heard.done and loop.time() <= min(last + FRAME_SECONDS, begun + STREAM_SECONDS):
+        while not heard.over and loop.time() <= min(last + FRAME_SECONDS, begun + STREAM_SECONDS):
             chunk = await anext(answer.rest, None)
             if whole := answer.frames.end() if chunk is None else answer.frames.feed(chunk):
                 heard.feed(whole)
@@ -191,16 +191,16 @@ async def relay(answer: Answer) -> AsyncIterator[bytes]:
                 last = loop.time()
             if chunk is None:
                 break
-        if heard.done and (whole := await _behind_the_end(answer.frames, answer.rest)):
+        if heard.over and (whole := await _behind_the_end(answer.frames, answer.rest)):
             yield whole
     except (NetworkTrouble, FrameTooLarge):
         pass  # what was heard until then tells whether it matters
-    if not heard.done and heard.error is None:
+    if not heard.over:
         raise CutShort(told=heard.block_done)
 
 
 async def _behind_the_end(frames: Frames, rest: AsyncIterator[bytes]) -> bytes:
-    """The frames behind `message_stop`: there should be none but the end, and nobody waits for it for long."""
+    """The frames behind the last event: there should be none but the end, and nobody waits for it for long."""
     found = bytearray()
     with contextlib.suppress(NetworkTrouble, FrameTooLarge, TimeoutError):
         async with asyncio.timeout(END_SECONDS):
