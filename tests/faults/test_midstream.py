@@ -41,7 +41,7 @@ def cut_of(talk: Talk) -> Cut:
 async def sick(talk: Talk) -> None:
     """Begins to answer, and breaks off as the request says."""
     cut = cut_of(talk)
-    if cut.place or cut.way == "error":  # which stands in a body, and that has a head
+    if cut.place or cut.way in ("error", "noise"):  # these stand in a body, and that has a head
         await talk.say(EVENT_STREAM + b"".join(map(chunk, cut.said("a"))))
     await WAYS[cut.way](talk)
 
