@@ -96,6 +96,12 @@ def cut(said: str, pieces: int) -> list[str]:
     return [said[at : at + size] for at in range(0, len(said), size)]
 
 
+def fits(open_block: Json, whole: Json) -> bool:
+    """Whether a block that is not at its end may still become the whole one."""
+    same = all(open_block[name] == whole[name] for name in ("type", "id", "name") if name in whole)
+    return same and all(whole[name].startswith(open_block[name]) for name in ("text", "thinking") if name in whole)
+
+
 @dataclass(frozen=True)
 class Cut:
     """One stream, broken off. place: how much comes first: 0 nothing, 1 the head, then an event each."""

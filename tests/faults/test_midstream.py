@@ -24,7 +24,7 @@ from tests.e2e.harness import KEY, Proxy, in_front_of
 from tests.faults.answers import asked_of, messages
 from tests.faults.line import until
 from tests.faults.speech import EVENT_STREAM, LAST_CHUNK, chunk
-from tests.faults.streams import KINDS, OVERLOADED, WAYS, Cut, blocks, cuts, frames
+from tests.faults.streams import KINDS, OVERLOADED, WAYS, Cut, blocks, cuts, fits, frames
 from tests.faults.upstream import Talk, Upstream, upstream
 
 SILENCE = 0.1
@@ -70,8 +70,13 @@ class Seen:
 
 
 async def ask(client: anthropic.AsyncAnthropic, cut: Cut) -> Seen:
+    told = [{"role": "user", "content": str(cut)}]
+    return await heard(client, model="claude-sonnet-5", max_tokens=100, messages=told)
+
+
+async def heard(client: anthropic.AsyncAnthropic, **asked: Any) -> Seen:
+    """Ask for a stream, and read it as far as it goes."""
     seen = Seen()
-    asked: Any = {"model": "claude-sonnet-5", "max_tokens": 100, "messages": [{"role": "user", "content": str(cut)}]}
     try:
         async with client.messages.stream(**asked) as stream:
             seen.attempts = stream.response.headers["x-proxy-attempts"]
@@ -129,12 +134,6 @@ def is_the_answer_of(seen: Seen, who: str, kind: str, stream: list[bytes]) -> bo
         and all(fits(*pair) for pair in zip(seen.message["content"][done:], told[done:], strict=False))
         and (seen.message["id"], seen.message["stop_reason"]) == (f"msg_{who}", reason)
     )
-
-
-def fits(open_block: dict[str, Any], whole: dict[str, Any]) -> bool:
-    """Whether a block that is not at its end may still become the whole one."""
-    same = all(open_block[name] == whole[name] for name in ("type", "id", "name") if name in whole)
-    return same and all(whole[name].startswith(open_block[name]) for name in ("text", "thinking") if name in whole)
 
 
 @dataclass
