@@ -411,7 +411,9 @@ class Exchange:
         provider = self.around.catalog.provider(seat.account) if seat else None
         if seat is not None and provider is not None:
             failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
-            self._learn(on_failure(self._scrubbed(failure), seat, now))
+            lesson = on_failure(self._scrubbed(failure), seat, now)
+            # a credential that the upstream had taken is no bad one, but whoever asks again should ask elsewhere
+            self._learn(lesson if lesson.invalid is None else Lesson(stumbled=True))
 
     async def close(self) -> None:
         """The end, whatever it was: give the upstream back, count, log. To be called once."""

@@ -18,14 +18,16 @@ import anthropic
 import pytest
 
 from mcp_proxy.core.http import UpstreamRequest
+from mcp_proxy.core.time import Instant
 from mcp_proxy.dialects import native
+from mcp_proxy.gateway import answer as answer_room
 from mcp_proxy.routing.react import Lesson
 from tests.e2e.harness import KEY, Proxy, in_front_of
 from tests.faults.answers import asked_of, messages
 from tests.faults.line import until
-from tests.faults.speech import EVENT_STREAM, LAST_CHUNK, chunk
-from tests.faults.streams import KINDS, OVERLOADED, WAYS, Cut, blocks, cuts, fits, frames
-from tests.faults.upstream import Talk, Upstream, upstream
+from tests.faults.speech import EVENT_STREAM, LAST_CHUNK, chunk, event
+from tests.faults.streams import KINDS, WAYS, Cut, blocks, cuts, fits, frames
+from tests.faults.upstream import Play, Talk, Upstream, upstream
 
 SILENCE = 0.1
 """Seconds after which the sick upstream's silence is one; the other one has all its time."""
@@ -218,23 +220,44 @@ async def test_a_stream_that_is_not_cut_is_whole(bench: Bench) -> None:
             assert is_the_answer_of(seen, "a", kind, whole), f"{kind}, {way}: {seen}"
 
 
-async def test_an_error_event_counts_against_its_account_though_the_client_leaves_at_once(tmp_path: Path) -> None:
-    """The SDK hangs up at an error event. An upstream that has yet to end the body then must not be asked again."""
+# An error event, and its client
 
-    async def lingering(talk: Talk) -> None:
-        await talk.say(EVENT_STREAM + b"".join(map(chunk, (*cut_of(talk).said("a"), OVERLOADED))))
+
+def lingering(*kinds: str) -> Play:
+    """Begins to answer, says an error event, the next kind of it each time, and has yet to end the body."""
+    said = iter(kinds)
+
+    async def part(talk: Talk) -> None:
+        told = event("error", error={"type": next(said), "message": "no more"})
+        await talk.say(EVENT_STREAM + b"".join(map(chunk, (*cut_of(talk).said("a"), told))))
         await talk.left()
         talk.writer.close()
 
-    cut = Cut("parallel tools", 9, "error")
-    async with (
-        upstream(messages(lingering)) as a,
-        upstream(messages(healthy)) as b,
-        in_front_of(tmp_path, a, b) as proxy,
-    ):
+    return messages(part)
+
+
+async def test_an_error_event_counts_against_its_account_though_its_client_leaves_at_once(tmp_path: Path) -> None:
+    """The SDK hangs up there, and whoever asks again at once must not be sent back, whatever the error is called."""
+    kinds = ("overloaded_error", "api_error", "timeout_error", "authentication_error", "rate_limit_error")
+    async with upstream(lingering(*kinds)) as a, upstream(messages(healthy)) as b, in_front_of(tmp_path, a, b) as proxy:
         async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key=KEY, max_retries=0) as client:
-            assert ended(await ask(client, cut)) == "overloaded_error"
-            await until(lambda: a.open == 0)
-            again = await ask(client, cut)
-            assert again.trouble is None and is_the_answer_of(again, "b", cut.kind, frames(cut.kind, "b"))
-            assert len(a.asked()) == 1
+            for number, kind in enumerate(kinds):
+                cut = Cut("parallel tools", 9 + number, "error")
+                assert ended(await ask(client, cut)) == kind
+                again = await ask(client, cut)
+                assert again.trouble is None, f"{kind}: {again}"
+                assert is_the_answer_of(again, "b", cut.kind, frames(cut.kind, "b"))
+                assert len(a.asked()) == number + 1
+                seat = proxy.gateway.pool.seats[0]
+                assert bool(seat.closed) == (kind == "rate_limit_error") and seat.account.invalid is None
+                proxy.gateway.pool.learn(seat.id, Lesson(stumbled=False), Instant(0.0))
+
+
+async def test_an_upstream_that_says_an_error_and_ends_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_room, "END_SECONDS", 0.1)
+    async with upstream(lingering("overloaded_error")) as a, in_front_of(tmp_path, a) as proxy:
+        reply = await proxy.ask(str(Cut("text", 6, "error")), stream=True)
+        assert reply.content.endswith(b"\n\n") and reply.content.count(b"event: error") == 1
+        await until(lambda: a.open == 0)
