@@ -150,12 +150,13 @@ def bytes_and_end(data: bytes) -> Play:
 
 
 OVERLOADED = event("error", error={"type": "overloaded_error", "message": "Overloaded"})
+UNAVAILABLE = refusal(503, "api_error", "Unavailable")
 WAYS: dict[str, Play] = {
     "FIN": fin,
     "RST": rst,
     "stall": silent,
     "garbage": bytes_and_end(b"\x16\x03\x01\x00\xa5\x01 no chunk\r\n\r\n" + b"\xff\xfe" * 50),
-    "noise": bytes_and_end(chunk(b"\x00\xff no event\n\n" + b"{" * 50 + b"\n\n") + LAST_CHUNK),
+    "noise": bytes_and_end(chunk(b"\x00\xff no event\n\n" + b"{" * 50 + b"\n\n" + UNAVAILABLE) + LAST_CHUNK),
     "error": bytes_and_end(chunk(OVERLOADED) + LAST_CHUNK),
-    "5xx": bytes_and_end(refusal(503, "api_error", "Unavailable")),
+    "5xx": bytes_and_end(UNAVAILABLE),
 }
