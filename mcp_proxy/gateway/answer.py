@@ -194,7 +194,8 @@ async def relay(answer: Answer) -> AsyncIterator[bytes]:
             if chunk is None:
                 break
         if heard.over and (whole := await _behind_the_end(answer.frames, answer.rest)):
-            yield without_noise(whole)
+            heard.feed(whole)
+            yield _sound(heard, whole)
     except (NetworkTrouble, FrameTooLarge):
         pass  # what was heard until then tells whether it matters
     if not heard.over:

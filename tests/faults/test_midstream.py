@@ -7,6 +7,7 @@ while another account is healthy.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from mcp_proxy.routing.react import Lesson
 from tests.e2e.harness import KEY, Proxy, in_front_of
 from tests.faults.answers import asked_of, messages
 from tests.faults.line import until
+from tests.faults.secrets import MARK
 from tests.faults.speech import EVENT_STREAM, LAST_CHUNK, chunk, event
 from tests.faults.streams import KINDS, WAYS, Cut, blocks, cuts, fits, frames
 from tests.faults.upstream import Play, Talk, Upstream, upstream
@@ -270,3 +272,18 @@ async def test_an_upstream_that_says_an_error_and_ends_nothing_is_not_waited_for
         reply = await proxy.ask(str(Cut("text", 6, "error")), stream=True)
         assert reply.content.endswith(b"\n\n") and reply.content.count(b"event: error") == 1
         await until(lambda: a.open == 0)
+
+
+async def test_a_key_that_is_quoted_behind_the_end_reaches_nobody(tmp_path: Path) -> None:
+    """P7, where nobody looks for an error any more."""
+    key = f"key-of-a0-{MARK}"
+
+    async def quoting(talk: Talk) -> None:
+        await talk.say(EVENT_STREAM + b"".join(map(chunk, frames("text", "a"))))
+        await asyncio.sleep(0.03)
+        await talk.say(chunk(event("error", error={"type": "api_error", "message": f"not {key} again"})) + LAST_CHUNK)
+        talk.writer.close()
+
+    async with upstream(messages(quoting)) as a, in_front_of(tmp_path, a) as proxy:
+        reply = await proxy.ask(stream=True)
+        assert "not ... again" in reply.text and key not in reply.text
