@@ -35,6 +35,7 @@ class Listener:
     done         `message_stop` seen
     error        the data of an `error` event; None where there was none
     model        as the upstream wrote it in `message_start`
+    noise        there was a frame that is none (`sse.is_noise`)
     """
 
     usage: Usage = field(default_factory=Usage)
@@ -45,6 +46,12 @@ class Listener:
     done: bool = False
     error: bytes | None = None
     model: str | None = None
+    noise: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether its last event was heard, good or bad."""
+        return self.done or self.error is not None
 
     def feed(self, frames: bytes) -> None:
         """Listen to complete frames, as `Frames.feed` returns them. Never raises."""
@@ -67,8 +74,10 @@ class Listener:
     def _hear(self, frame: bytes) -> None:
         event, data = sse.parse(frame)
         match event:
-            case "content_block_delta" | "ping" | None:
+            case "content_block_delta" | "ping":
                 pass
+            case None:
+                self.noise = self.noise or sse.is_noise(frame)
             case "message_start":
                 self._start(data)
             case "content_block_start":

@@ -12,6 +12,7 @@ _BOM = b"\xef\xbb\xbf"
 _END = rb"(?:\r\n|\n|\r(?!\n))"
 _FRAME = re.compile(rb"(?:[^\r\n]+" + _END + rb")*" + _END)
 _LINE = re.compile(rb"([^\r\n]*)" + _END + rb"?")
+_KNOWN = re.compile(rb"(?:|data|event|id|retry)(?::|\Z)")
 # While bytes are still to come, a CR is a line's end only once the byte behind it is known.
 _SURE_END = rb"(?:\n|\r\n|\r(?=[^\n]))"
 _SURE_BLANK = re.compile(_SURE_END * 2)
@@ -98,6 +99,20 @@ class Frames:
 def split(frames: bytes) -> list[bytes]:
     """The single frames in what `Frames.feed` returned."""
     return _FRAME.findall(frames)
+
+
+def is_noise(frame: bytes) -> bool:
+    """Whether a frame says something, but nothing of an event stream: no field of the specification, no comment.
+
+    Every reader drops it; but for some its bytes are too much, as they are no text.
+    """
+    lines = [line for line in _LINE.findall(frame.removeprefix(_BOM)) if line]
+    return bool(lines) and not any(_KNOWN.match(line) for line in lines)
+
+
+def without_noise(frames: bytes) -> bytes:
+    """Whole frames without those that are none."""
+    return b"".join(frame for frame in split(frames) if not is_noise(frame))
 
 
 def data_lines(frame: bytes) -> list[tuple[int, int]]:

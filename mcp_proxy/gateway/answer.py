@@ -15,7 +15,7 @@ from mcp_proxy.core.time import Instant
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.dialects.anthropic_answer import Listener, read_message, rename, rename_message
 from mcp_proxy.dialects.native import returning_headers
-from mcp_proxy.dialects.sse import Frames, FrameTooLarge, split
+from mcp_proxy.dialects.sse import Frames, FrameTooLarge, split, without_noise
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -27,7 +27,7 @@ FRAME_SECONDS = 300.0
 """How long a frame may be on its way. A read timeout is none for an upstream that drips: each byte begins it anew."""
 
 END_SECONDS = 5.0
-"""How long the end of the body may take behind `message_stop`."""
+"""How long the end of the body may take behind `message_stop`, or an `error` event."""
 
 STREAM_SECONDS = 2 * 3600.0
 """How long an answer may run: the longest we know, 128k tokens, at 20 a second."""
@@ -140,7 +140,9 @@ async def _first_content(
         if heard.error is not None and not heard.content:
             return provider.read_failure(Refusal(200, response.headers, heard.error), offer, now)
         if heard.content and heard.started:
-            first = _renamed(bytes(held), ask.model) if heard.model != ask.model else bytes(held)
+            first = _sound(heard, bytes(held))
+            if heard.model != ask.model:
+                first = _renamed(first, ask.model)
             return Answer(response, returning_headers(response.headers), first, frames, rest, heard)
         if len(held) > MAX_HELD_BYTES:
             raise NetworkTrouble(Trouble.TOO_LARGE, sent=True)
@@ -183,24 +185,33 @@ async def relay(answer: Answer) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     begun = last = loop.time()
     try:
-        while not heard.done and loop.time() <= min(last + FRAME_SECONDS, begun + STREAM_SECONDS):
+        while not heard.over and loop.time() <= min(last + FRAME_SECONDS, begun + STREAM_SECONDS):
             chunk = await anext(answer.rest, None)
             if whole := answer.frames.end() if chunk is None else answer.frames.feed(chunk):
                 heard.feed(whole)
-                yield whole
+                yield _sound(heard, whole)
                 last = loop.time()
             if chunk is None:
                 break
-        if heard.done and (whole := await _behind_the_end(answer.frames, answer.rest)):
-            yield whole
+        if heard.over and (whole := await _behind_the_end(answer.frames, answer.rest)):
+            heard.feed(whole)
+            yield _sound(heard, whole)
     except (NetworkTrouble, FrameTooLarge):
         pass  # what was heard until then tells whether it matters
-    if not heard.done and heard.error is None:
+    if not heard.over:
         raise CutShort(told=heard.block_done)
 
 
+def _sound(heard: Listener, frames: bytes) -> bytes:
+    """The frames that were just heard, without what is none."""
+    if not heard.noise:
+        return frames
+    heard.noise = False
+    return without_noise(frames)
+
+
 async def _behind_the_end(frames: Frames, rest: AsyncIterator[bytes]) -> bytes:
-    """The frames behind `message_stop`: there should be none but the end, and nobody waits for it for long."""
+    """The frames behind the last event: there should be none but the end, and nobody waits for it for long."""
     found = bytearray()
     with contextlib.suppress(NetworkTrouble, FrameTooLarge, TimeoutError):
         async with asyncio.timeout(END_SECONDS):

@@ -397,16 +397,19 @@ class Exchange:
     async def frames(self) -> AsyncIterator[bytes]:
         """What the client gets, as it comes. Raises `CutShort`; then no final chunk may be sent."""
         assert self.answer is not None  # noqa: S101 - asked for only after `open` gave an answer
+        listener = self.answer.listener
         try:
             async for frames in relay(self.answer):
-                yield frames if self.answer.listener.error is None else self._without_key(frames)
-            self.outcome = "error_event" if self.answer.listener.error is not None else "ok"
+                if listener.error is not None and not self.outcome:
+                    # before the client has it: most clients hang up there, and ask again at once
+                    self.outcome = "error_event"
+                    self._learn_from_event(self.answer, listener.error)
+                yield frames if listener.error is None else self._without_key(frames)
+            self.outcome = self.outcome or "ok"
         except CutShort:
             self.outcome = "cut"
             self._learn(Lesson(stumbled=True))
             raise
-        if (error := self.answer.listener.error) is not None:
-            self._learn_from_event(self.answer, error)
 
     def _without_key(self, frames: bytes) -> bytes:
         """Frames with an `error` event among them, without the account's key, which an upstream may quote in one."""
@@ -423,7 +426,9 @@ class Exchange:
         provider = self.around.catalog.provider(seat.account) if seat else None
         if seat is not None and provider is not None:
             failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
-            self._learn(on_failure(self._scrubbed(failure), seat, now))
+            lesson = on_failure(self._scrubbed(failure), seat, now)
+            # a credential that the upstream had taken is no bad one, but whoever asks again should ask elsewhere
+            self._learn(lesson if lesson.invalid is None else Lesson(stumbled=True))
 
     async def close(self) -> None:
         """The end, whatever it was: give the upstream back, count, log. To be called once."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcp_proxy.dialects import sse
 from mcp_proxy.dialects.anthropic_answer import Listener, rename
-from mcp_proxy.dialects.sse import Frames, FrameTooLarge, parse, split
+from mcp_proxy.dialects.sse import Frames, FrameTooLarge, is_noise, parse, split, without_noise
 from tests.mcp_proxy.dialects.fixtures import STREAMS
 
 PIECES = [b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"data: x", b"event:a", b":c", "\u2028\u0085".encode(), b"{"]
@@ -221,3 +221,21 @@ def test_an_end_that_is_sure_only_at_the_streams_end_is_an_end() -> None:
     for left in (b"data: a", b"data: a\r", b"data: a\n", b""):
         frames = Frames()
         assert (frames.feed(left), frames.end(), frames.tail) == (b"", b"", left)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"\n", b"\r\n", b": ping\n\n", b":\n\n", b"data\n\n", b"event:\n\n", b"id: 1\n\n", b"retry:5\r\r",
+     b"odd\ndata:x\n\n", b"\xef\xbb\xbfdata: a\n\n", b"\xef\xbb\xbf\n\n"],
+)  # fmt: skip
+def test_what_a_reader_knows_or_skips_is_no_noise(frame: bytes) -> None:
+    assert not is_noise(frame) and without_noise(b"event: a\ndata: b\n\n" + frame).endswith(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"\x00\xff\xfe\n\n", b"HTTP/1.1 503 No\r\ncontent-type: x\r\n\r\n", b"dat: a\n\n", b"{\n}\n\n", b"datax\n\n"],
+)
+def test_a_frame_without_any_field_is_noise(frame: bytes) -> None:
+    assert is_noise(frame)
+    assert without_noise(b"data: a\n\n" + frame + b"\n: b\n\n") == b"data: a\n\n\n: b\n\n"

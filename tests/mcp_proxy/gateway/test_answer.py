@@ -65,6 +65,18 @@ async def test_an_error_behind_content_belongs_to_the_answer() -> None:
     assert await told(answer) == (START + BLOCK + ERROR, None)
 
 
+NOISE = b"\x00\xff\xfe\n\n"
+
+
+@pytest.mark.parametrize("at", range(6))
+async def test_what_is_no_event_at_all_is_not_sent_on(at: int) -> None:
+    frames = [START, BLOCK, STOP, EMPTY, END]
+    answer, _ = await read(*frames[:at], NOISE, *frames[at:])
+    whole, _ = await read(b"".join((*frames[:at], NOISE, *frames[at:])))
+    assert isinstance(answer, Answer) and isinstance(whole, Answer)
+    assert await told(answer) == await told(whole) == (b"".join(frames), None)
+
+
 async def test_an_error_before_content_is_a_refusal_and_closes_the_response() -> None:
     failure, response = await read(START, PING + ERROR)
     assert isinstance(failure, Failure) and (failure.blame, failure.status) == (Blame.PROVIDER, 529)
