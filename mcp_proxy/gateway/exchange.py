@@ -101,6 +101,7 @@ class Exchange:
     failure: Failure | None = None
     outcome: str = ""
     upstream_id: str | None = None
+    cleaned: tuple[str, ...] = ()
     _begun: float = 0.0
     _waited: float = 0.0
     _account: AccountId | None = None
@@ -135,7 +136,7 @@ class Exchange:
         )
         result = await self._failover(self.facts, Ticket(around.gate(self.ask.model)))
         # nothing can be tried again from here on, and the body is most of what an open stream would hold
-        self.ask = replace(self.ask, body=b"")
+        self.ask = replace(self.ask, body=b"", members=())
         if isinstance(result, Answer):
             self.answer = result
         else:
@@ -269,11 +270,15 @@ class Exchange:
         return result
 
     async def _open(self, seat: Seat, offer: Offer, others: bool) -> Answer | Failure:
-        """Ask one seat; once more with a fresh token, and once more without what another model signed."""
+        """Ask one seat; once more with a fresh token, and once more without what another model signed.
+
+        Where that is refused too, the first refusal is what the client hears: it knows what to do about a signature.
+        """
         around = self.around
         provider = around.catalog.provider(seat.account)
         access = around.tokens.ready(seat.account) or await self._access(seat, None, others)
         renewed = False
+        signature: Failure | None = None
         while True:
             self._credential = around.tokens.credential(seat.id)
             if provider is None or isinstance(access, Failure):
@@ -283,12 +288,12 @@ class Exchange:
             if isinstance(result, Answer):
                 return result
             if result.unsigned and not self.ask.unsigned:
-                self.ask = replace(self.ask, unsigned=True)
+                self.ask, signature = replace(self.ask, unsigned=True), result
             elif result.blame is Blame.TOKEN and not renewed and isinstance(self._credential, OAuthGrant):
                 access, renewed = await self._access(seat, access.token, others), True
             else:
                 break
-        result = self._scrubbed(result)
+        result = self._scrubbed(signature if signature is not None and result.blame is Blame.REQUEST else result)
         if renewed and result.blame is Blame.TOKEN:
             # its sign-in is good, or nothing could have been minted from it: the upstream errs, and not for ever
             return replace(result, blame=Blame.ACCOUNT, limit=ACCOUNT, retry_at=None)
@@ -326,6 +331,7 @@ class Exchange:
                 request = provider.request(self.ask, offer, access)
                 if isinstance(request, Failure):
                     return request
+                self.cleaned = request.cleaned
                 response = await transport.send(request)
                 now = around.clock.now()
                 self.upstream_id = next(
@@ -419,7 +425,7 @@ class Exchange:
             self._account = None
         self._log()
         # whoever remembers an exchange remembers its decisions, not its content
-        self.ask, self.answer = replace(self.ask, body=b""), None
+        self.ask, self.answer = replace(self.ask, body=b"", members=()), None
 
     def _log(self) -> None:
         if not self.outcome:
@@ -443,6 +449,7 @@ class Exchange:
             cache_read=usage.cache_read if usage else None,
             cache_write=usage.cache_write if usage else None,
             output=usage.output if usage else None,
+            cleaned=list(self.cleaned) or None,
             refusals=[
                 f"{attempt.candidate.account}: {attempt.failure.blame.value} {attempt.failure.status}"
                 for attempt in self.attempts
