@@ -17,14 +17,16 @@ from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, Offer, Provider
 from mcp_proxy.core.quota import ACCOUNT
 from mcp_proxy.core.time import Clock, Instant
+from mcp_proxy.dialects.calibration import Calibration
 from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
-from mcp_proxy.dialects.estimate import estimate_tokens
+from mcp_proxy.dialects.estimate import Measure, measure
 from mcp_proxy.gateway.answer import Answer, CutShort, network_failure, read_answer, relay
 from mcp_proxy.gateway.apart import LARGE, apart
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
 from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.gateway.sampling import Sampled, Sampler
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.decide import decide
@@ -81,6 +83,8 @@ class Surroundings:
     gate: Callable[[str], Gate]
     refused: Callable[[AccountId, Credential, str], None]
     listed: Callable[[], Awaitable[bool]]
+    calibration: Calibration
+    sampler: Sampler
 
 
 @dataclass(slots=True)
@@ -107,6 +111,7 @@ class Exchange:
     _account: AccountId | None = None
     _credential: Credential | None = None
     _token: Token | None = None
+    _sampled: Sampled | None = None
 
     async def open(self) -> Answer | Failure:
         """Find somebody who answers; an `Answer` is held open until `close`."""
@@ -121,7 +126,7 @@ class Exchange:
         if not target.serving:
             self.failure = unserved(self.ask.model, around.pool.seats)
             return self.failure
-        talk, hour_cache, tokens = await apart(_traits, len(self.ask.body), self.ask)
+        talk, hour_cache, size = await apart(_traits, len(self.ask.body), self.ask)
         thread = agent(self.ask)
         models = {serving.offer.model for serving in target.serving.values()}
         self.facts = Facts(
@@ -129,12 +134,15 @@ class Exchange:
             target=target,
             session=talk,
             agent=thread,
-            tokens=tokens,
+            # the least of what any of them may count: whoever turns it away then knows that it does not fit
+            tokens=min(around.calibration.likely(model, size) for model in models) if size else 0,
             stream=self.ask.stream,
             warm=around.pool.warm(talk, thread, models, around.clock.now()),
             hour_cache=hour_cache,
         )
         result = await self._failover(self.facts, Ticket(around.gate(self.ask.model)))
+        if isinstance(result, Answer) and self.ask.endpoint is Endpoint.MESSAGES and not self.ask.unsigned:
+            self._sampled = around.sampler.take(self.model or self.ask.model, self.ask.body, size)
         # nothing can be tried again from here on, and the body is most of what an open stream would hold
         self.ask = replace(self.ask, body=b"", members=())
         if isinstance(result, Answer):
@@ -423,6 +431,9 @@ class Exchange:
         if self._account is not None:
             self.around.pool.end(self._account)
             self._account = None
+        if self._sampled is not None and self.answer is not None and self.outcome == "ok":
+            self.around.sampler.counted(self._sampled, self.answer.usage)
+        self._sampled = None
         self._log()
         # whoever remembers an exchange remembers its decisions, not its content
         self.ask, self.answer = replace(self.ask, body=b"", members=()), None
@@ -463,7 +474,7 @@ def _unknown(seat: Seat) -> Failure:
     return Failure(Blame.CONFIG, 502, "api_error", f"{seat.provider}: no such provider")
 
 
-def _traits(ask: Ask) -> tuple[str, bool, int]:
-    """What the body tells: the session, whether its cache is kept for an hour, and a large one's tokens."""
-    tokens = estimate_tokens(ask.body) if len(ask.body) > ESTIMATED_FROM_BYTES else 0
-    return session(ask), cache_ttl_1h(ask), tokens
+def _traits(ask: Ask) -> tuple[str, bool, Measure | None]:
+    """What the body tells: the session, whether its cache is kept for an hour, and a large one's size."""
+    size = measure(ask.body) if len(ask.body) > ESTIMATED_FROM_BYTES else None
+    return session(ask), cache_ttl_1h(ask), size

@@ -295,6 +295,6 @@ async def test_each_generation_refuses_what_it_does_not_know(
     host: str, model: str, fields: dict[str, Any], wording: str
 ) -> None:
     async with Sandbox([host]) as box:
-        got = await post(box, box.account(host), {**body(model), **fields, "model": model})
+        got = await post(box, box.account(host), {**body(model), **fields, "model": model}, at=host)
         assert got.status_code == 400
         assert wording in got.json()["error"]["message"]
