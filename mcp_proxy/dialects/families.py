@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 _CLAUDE = re.compile(r"claude-(?:([a-z]+)-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
+_GENERATION = re.compile(r"-(\d+)(\.7)?$")
 _GEMINI = re.compile(r"gemini-(?:.*-)?(pro|flash)")
 _VERSIONED = re.compile(r"([a-z]+)[-_]?[a-z]?(\d+)")
 LONGEST = 40
@@ -42,6 +43,7 @@ def family(model: str) -> str:
 def first_rates(family: str) -> Rates:
     """What is assumed of a family of which nothing was counted yet."""
     if family.startswith("claude-"):
-        generation = family.rpartition("-")[2]
-        return _LATE_CLAUDE if generation == "4.7" or int(generation.partition(".")[0]) >= 5 else Rates()
+        told = _GENERATION.search(family)
+        late = int(told[1]) >= 5 or told[2] is not None if told else family.endswith("-latest")
+        return _LATE_CLAUDE if late else Rates()
     return _GLM if family.startswith("glm-") else Rates()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mcp_proxy.core.usage import Usage
 from mcp_proxy.sandbox import Sandbox, Thinking, ToolUse, refusals, say
 from tests.e2e.harness import fixture, last_message, message, running
 
@@ -107,3 +108,20 @@ async def test_a_model_of_another_generation_is_told_in_its_own_words(tmp_path: 
             assert arrived["max_tokens"] == 64_000 and arrived["thinking"]["type"] == "enabled"
             own = await proxy.client.post("/v1/messages", json={**asked, "model": "claude-haiku-4-5"})
             assert own.status_code == 400, "what a model does not take under its own name, its client has to hear of"
+
+
+async def test_what_answers_count_teaches_the_estimates(tmp_path: Path) -> None:
+    async with Sandbox(["zai"]) as box:
+        upstream = box.account("zai", alias="z", windows=())
+        async with running(tmp_path, box, ("zai", upstream)) as proxy:
+            text = "word " * 4000
+            asked = {"model": "glm-5.3", "messages": [{"role": "user", "content": text}]}
+            told = [(await proxy.client.post("/v1/messages/count_tokens", json=asked)).json()["input_tokens"]]
+            upstream.say(*(say("yes", usage=Usage(input=9_000, output=1)) for _ in range(8)))
+            for number in range(8):
+                for known in proxy.gateway.calibration._families.values():
+                    known.sampled = None  # as if some seconds had gone by
+                assert (await proxy.ask(text, model="glm-5.3", stream=bool(number % 2))).status_code == 200
+            told.append((await proxy.client.post("/v1/messages/count_tokens", json=asked)).json()["input_tokens"])
+            assert told[0] < 7000, "by what is known of the family"
+            assert 9000 <= told[1] <= 10_500
