@@ -336,7 +336,7 @@ class Exchange:
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
                 transport = around.client(seat.id, access.base_url)
-                request = provider.request(self.ask, offer, access)
+                request = await apart(provider.request, len(self.ask.body), self.ask, offer, access)
                 if isinstance(request, Failure):
                     return request
                 self.cleaned = request.cleaned

@@ -63,22 +63,25 @@ def sound(body: bytes, messages: Span, seals: tuple[str, ...]) -> bool:
         read = _MESSAGES.decode(memoryview(body)[slice(*messages)])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+    ids: list[str] = []
     for message in read:
         if isinstance(message.content, str):
             continue
         for block in message.content:
-            kind = block.type
-            if kind == "thinking":
-                if not block.signature or block.signature.startswith(seals):
-                    return False
-            elif kind == "server_tool_use":
-                if not _SERVER_ID.fullmatch(block.id or ""):
-                    return False
-            elif (kind == "tool_use" and not _ID.fullmatch(block.id or "")) or (
-                block.tool_use_id is not None and not _ID.fullmatch(block.tool_use_id)
-            ):
-                return False
-    return True
+            match block.type:
+                case "text":
+                    continue
+                case "thinking":
+                    if not block.signature or block.signature.startswith(seals):
+                        return False
+                case "server_tool_use":
+                    if not _SERVER_ID.fullmatch(block.id or ""):
+                        return False
+                case "tool_use":
+                    ids.append(block.id or "")
+                case _ if block.tool_use_id is not None:
+                    ids.append(block.tool_use_id)
+    return not ids or ("" not in ids and _ID.fullmatch("".join(ids)) is not None)
 
 
 def repaired(body: bytes, messages: Span, rules: Rules, *, unsigned: bool) -> Change:
