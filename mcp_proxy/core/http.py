@@ -18,6 +18,7 @@ class UpstreamRequest:
     read_timeout  longest silence between two chunks, seconds
     translate     makes of its 2xx response one of Anthropic's, in events or whole as the client asked; None: it is
                   one. Of what is no answer it makes an `error` event, or an error document
+    cleaned       what of the client's request was left out or changed because this upstream would refuse it, by name
     """
 
     method: str
@@ -26,6 +27,7 @@ class UpstreamRequest:
     body: bytes = b""
     read_timeout: float = 300.0
     translate: Callable[[UpstreamResponse], UpstreamResponse] | None = None
+    cleaned: tuple[str, ...] = ()
 
 
 class Trouble(StrEnum):

@@ -28,6 +28,19 @@ class Span(NamedTuple):
     end: int
 
 
+class Member(NamedTuple):
+    """One member of a JSON object.
+
+    key    unescaped
+    start  where its key begins, quote included
+    value  where its value stands, without white space around it
+    """
+
+    key: str
+    start: int
+    value: Span
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A parsed request and the bytes it was parsed from.
@@ -41,6 +54,7 @@ class Ask:
     system      where the value of `system` stands in `body`; None where there is none
     id, at      what we call it, and when it came (unix seconds): for upstreams that want to be told
     unsigned    whether what the model signed earlier is to be left out: an upstream has refused a signature
+    members     the top-level members of `body`, so that nobody has to look for them again; empty where not read
     """
 
     endpoint: Endpoint
@@ -54,3 +68,4 @@ class Ask:
     id: str = ""
     at: float = 0.0
     unsigned: bool = False
+    members: tuple[Member, ...] = ()

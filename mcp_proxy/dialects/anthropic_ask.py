@@ -10,7 +10,7 @@ import msgspec
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.http import Headers
 from mcp_proxy.core.messages import Ask, Endpoint, Span
-from mcp_proxy.dialects.json_text import BadJson, Member, members, quoted, replace
+from mcp_proxy.dialects.json_text import BadJson, members, quoted, replace
 
 _BOOLEANS = {b"true": True, b"false": False}
 
@@ -48,7 +48,7 @@ def read_ask(endpoint: Endpoint, body: bytes, headers: Headers, beta: bool = Fal
     if stream is None:
         return bad_request("stream: Input should be a valid boolean")
     system = next((part.value for part in parts if part.key == "system"), None)
-    return Ask(endpoint, body, model, models[0], stream, headers, beta, system)
+    return Ask(endpoint, body, model, models[0], stream, headers, beta, system, members=parts)
 
 
 def bad_request(message: str) -> Failure:
@@ -67,38 +67,3 @@ def _text(value: bytes) -> str | None:
 def splice(body: bytes, span: Span, model: str) -> bytes:
     """`body` with the string at `span` replaced by `model`; the same object where it says so already."""
     return body if _text(body[slice(*span)]) == model else replace(body, span, quoted(model))
-
-
-def body_for(ask: Ask, model: str, *, keep_safeguards: bool) -> bytes:
-    """The body to send: the client's bytes, with `model` put in and, where wanted, `safeguards` taken out.
-
-    The client's very object where nothing changes.
-    """
-    body = splice(ask.body, ask.model_span, model)
-    return body if keep_safeguards else without_member(body, "safeguards")
-
-
-def without_member(body: bytes, key: str) -> bytes:
-    """A JSON object's bytes without its top-level `key` and one comma; every other byte stays."""
-    # An escaped spelling of a plain name is nothing any client writes, but it costs little to be exact.
-    if quoted(key) not in body and b"\\u" not in body:
-        return body
-    try:
-        parts = members(body)
-    except BadJson:
-        return body
-    kept = body
-    for index in reversed([index for index, part in enumerate(parts) if part.key == key]):
-        kept = _cut(kept, parts[:index], parts[index], body)
-    return kept
-
-
-def _cut(kept: bytes, before: tuple[Member, ...], part: Member, body: bytes) -> bytes:
-    """`kept` (which is `body` up to the end of `part`) without `part`, the comma behind it or the one before."""
-    behind = kept[part.value.end :]
-    stripped = behind.lstrip(b" \t\r\n")
-    if stripped.startswith(b","):
-        return kept[: part.start] + stripped[1:].lstrip(b" \t\r\n")
-    if not before:
-        return kept[: part.start] + behind
-    return kept[: before[-1].value.end] + behind

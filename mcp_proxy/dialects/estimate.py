@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcp_proxy.dialects.json_text import NULL, BadJson, items, loads, member, members
 
@@ -27,8 +27,31 @@ PER_MESSAGE = 4
 """The marks around a message or a tool."""
 
 
+class Measure(NamedTuple):
+    """A request's size in tokens, by what they are of; each by our own rates, as no model counts exactly.
+
+    prose  text as people and programs write it
+    json   tools, what they are given, and unknown blocks
+    fixed  what does not go by bytes: pictures, documents, the marks around messages
+    """
+
+    prose: float = 0.0
+    json: float = 0.0
+    fixed: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """All together, at least 1."""
+        return max(1, math.ceil(self.prose + self.json + self.fixed))
+
+
 def estimate_tokens(body: bytes) -> int:
-    """Tokens of a Messages request; at least 1, never raises.
+    """Tokens of a Messages request by our own rates; see `measure`."""
+    return measure(body).tokens
+
+
+def measure(body: bytes) -> Measure:
+    """The size of a Messages request. Never raises.
 
     Base64 counts by what it holds, not by its length. A body that is no request counts as text. It may take a
     second for the largest bodies; in a thread it keeps nobody waiting, since it goes through them piece by piece.
@@ -36,71 +59,81 @@ def estimate_tokens(body: bytes) -> int:
     try:
         parts = {part.key: body[slice(*part.value)] for part in members(body)}
     except BadJson:
-        return max(1, math.ceil(len(body) / BYTES_PER_TOKEN))
+        return Measure(prose=len(body) / BYTES_PER_TOKEN)
+    scale = _Scale()
     try:
-        tokens = _content(parts.get("system", NULL)) + _tools(parts.get("tools", NULL))
-        tokens += _messages(parts.get("messages", NULL))
+        scale.content(parts.get("system", NULL))
+        for tool in items(parts.get("tools", NULL)):
+            scale.fixed += PER_MESSAGE
+            scale.json += _json(loads(tool))
+        for message in items(parts.get("messages", NULL)):
+            if message.startswith(b"{"):
+                scale.fixed += PER_MESSAGE
+                scale.content(member(message, "content"))
     except RecursionError:
-        tokens = len(body) / JSON_BYTES_PER_TOKEN
-    return max(1, math.ceil(tokens))
+        return Measure(json=len(body) / JSON_BYTES_PER_TOKEN)
+    return Measure(scale.prose, scale.json, scale.fixed)
 
 
-def _messages(messages: bytes) -> float:
-    contents = (member(message, "content") for message in items(messages) if message.startswith(b"{"))
-    return sum(PER_MESSAGE + _content(content) for content in contents)
+class _Scale:
+    """Adds up."""
 
+    __slots__ = ("fixed", "json", "prose")
 
-def _tools(tools: bytes) -> float:
-    return sum(PER_MESSAGE + _json(loads(tool)) for tool in items(tools))
+    def __init__(self) -> None:
+        self.prose = self.json = self.fixed = 0.0
 
+    def content(self, content: bytes) -> None:
+        """A string, or an array of blocks."""
+        if content.startswith(b'"'):
+            self.prose += _text(loads(content))
+        else:
+            for block in items(content):
+                self.block(loads(block))
 
-def _content(content: bytes) -> float:
-    """A string, or an array of blocks."""
-    return _text(loads(content)) if content.startswith(b'"') else sum(map(_block, map(loads, items(content))))
+    def parsed(self, content: Any) -> None:
+        """The same, parsed already."""
+        if isinstance(content, str):
+            self.prose += _text(content)
+        for block in content if isinstance(content, list) else ():
+            self.block(block)
 
+    def block(self, block: Any) -> None:
+        if not isinstance(block, dict):
+            self.json += _json(block)
+            return
+        match block.get("type"):
+            case "text":
+                self.prose += _text(block.get("text"))
+            case "image":
+                self.fixed += _image(block.get("source"))
+            case "document":
+                self.document(block)
+            case "tool_result":
+                self.fixed += PER_MESSAGE
+                self.parsed(block.get("content"))
+            case "thinking":
+                # Its signature is not read by the model.
+                self.prose += _text(block.get("thinking"))
+            case "redacted_thinking":
+                self.prose += _text(block.get("data")) / 2
+            case _:
+                self.json += _json({key: value for key, value in block.items() if key != "cache_control"})
 
-def _parsed(content: Any) -> float:
-    """The same, parsed already."""
-    if isinstance(content, str):
-        return _text(content)
-    return sum(map(_block, content)) if isinstance(content, list) else 0
-
-
-def _block(block: Any) -> float:
-    if not isinstance(block, dict):
-        return _json(block)
-    match block.get("type"):
-        case "text":
-            return _text(block.get("text"))
-        case "image":
-            return _image(block.get("source"))
-        case "document":
-            return _document(block)
-        case "tool_result":
-            return PER_MESSAGE + _parsed(block.get("content"))
-        case "thinking":
-            # Its signature is not read by the model.
-            return _text(block.get("thinking"))
-        case "redacted_thinking":
-            return _text(block.get("data")) / 2
-        case _:
-            return _json({key: value for key, value in block.items() if key != "cache_control"})
-
-
-def _document(block: dict[str, Any]) -> float:
-    source = block.get("source")
-    told = _text(block.get("title")) + _text(block.get("context"))
-    if not isinstance(source, dict):
-        return told
-    match source.get("type"):
-        case "base64":
-            return told + max(IMAGE_TOKENS, _base64_bytes(source.get("data")) / PDF_BYTES_PER_TOKEN)
-        case "text":
-            return told + _text(source.get("data"))
-        case "content":
-            return told + _parsed(source.get("content"))
-        case _:
-            return told + IMAGE_TOKENS
+    def document(self, block: dict[str, Any]) -> None:
+        source = block.get("source")
+        self.prose += _text(block.get("title")) + _text(block.get("context"))
+        if not isinstance(source, dict):
+            return
+        match source.get("type"):
+            case "base64":
+                self.fixed += max(IMAGE_TOKENS, _base64_bytes(source.get("data")) / PDF_BYTES_PER_TOKEN)
+            case "text":
+                self.prose += _text(source.get("data"))
+            case "content":
+                self.parsed(source.get("content"))
+            case _:
+                self.fixed += IMAGE_TOKENS
 
 
 def _text(text: Any) -> float:

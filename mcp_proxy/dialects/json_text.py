@@ -5,30 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
-from mcp_proxy.core.messages import Span
+from mcp_proxy.core.messages import Member, Span
 
 NULL = b"null"
 
 
 class BadJson(ValueError):
     """The bytes are no JSON object. Its text is for people and quotes nothing of the bytes."""
-
-
-class Member(NamedTuple):
-    """One member of an object.
-
-    key    unescaped
-    start  where its key begins, quote included
-    value  where its value stands, without white space around it
-    """
-
-    key: str
-    start: int
-    value: Span
 
 
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -105,19 +92,25 @@ def _slow_members(body: bytes) -> tuple[Member, ...]:
         raise BadJson(f"the body is not valid JSON: {error}") from None
 
 
+class _Bytes:
+    """Where characters of a text stand in its UTF-8, asked for from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._seen, self._bytes = text, 0, 0
+
+    def at(self, index: int) -> int:
+        self._bytes += len(self._text[self._seen : index].encode())
+        self._seen = index
+        return self._bytes
+
+
 def _slow_walk(text: str) -> list[Member]:
     found: list[Member] = []
     position = _token(text, 0, "{")
     if text[position : position + 1] == "}":
         _end(text, position + 1)
         return found
-    seen, seen_bytes = 0, 0
-
-    def byte_at(index: int) -> int:
-        nonlocal seen, seen_bytes
-        seen_bytes += len(text[seen:index].encode())
-        seen = index
-        return seen_bytes
+    byte_at = _Bytes(text).at
 
     while True:
         if text[position : position + 1] != '"':
@@ -179,6 +172,53 @@ def items(data: bytes) -> Iterator[bytes]:
         values = loads(data)  # a lone surrogate is an error to msgspec
         for value in values if isinstance(values, list) else ():
             yield json.dumps(value).encode()
+
+
+def elements(body: bytes, span: Span) -> tuple[Span, ...]:
+    """Where the values of the JSON array at `span` stand in `body`; none where it is no array. Never raises."""
+    data = body[slice(*span)]
+    try:
+        raws = _RAW_ITEMS.decode(data)
+    except RecursionError:
+        return ()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _slow_elements(data, span.start)
+    found: list[Span] = []
+    position = 1
+    for raw in raws:
+        value = bytes(raw)
+        start = data.index(value, position)  # between two values stand white space and one comma
+        found.append(Span(span.start + start, span.start + start + len(value)))
+        position = start + len(value)
+    return tuple(found)
+
+
+def _slow_elements(data: bytes, offset: int) -> tuple[Span, ...]:
+    """The same by the standard parser, for an array with a lone surrogate in it."""
+    found: list[Span] = []
+    try:
+        text = data.decode()
+        byte_at = _Bytes(text).at
+        position = _token(text, 0, "[")
+        while text[position : position + 1] not in ("]", ""):
+            _, end = _SLOW.raw_decode(text, position)
+            found.append(Span(offset + byte_at(position), offset + byte_at(end)))
+            position = _skip(text, end)
+            if text[position : position + 1] == ",":
+                position = _skip(text, position + 1)
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(found)
+
+
+def members_at(body: bytes, span: Span) -> tuple[Member, ...]:
+    """The members of the JSON object at `span`, by where they stand in `body`; none for any other. Never raises."""
+    try:
+        found = members(body[slice(*span)])
+    except BadJson:
+        return ()
+    at = span.start
+    return tuple(Member(key, at + start, Span(at + value.start, at + value.end)) for key, start, value in found)
 
 
 def member(data: bytes, key: str) -> bytes:

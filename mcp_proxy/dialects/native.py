@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from accounts.model import Auth
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Headers, UpstreamRequest
+from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, BuildRequest, Offer
-from mcp_proxy.dialects.anthropic_ask import bad_request, body_for
+from mcp_proxy.dialects.anthropic_ask import bad_request
+from mcp_proxy.dialects.cleaning.clean import cleaned, without_betas
+from mcp_proxy.dialects.cleaning.rules import ANY_TASTE, ELSEWHERE, Rules, Taste
+from mcp_proxy.dialects.gemini.profile import SEALS
 
 VERSION = "2023-06-01"
 """What `anthropic-version` says where the caller does not (docs: "Versions")."""
@@ -15,22 +21,24 @@ VERSION = "2023-06-01"
 _TO_ALL = frozenset({"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta"})
 _TO_ANTHROPIC = ("anthropic-", "x-stainless-", "x-claude-code-")
 _BACK = frozenset({"content-type", "retry-after", "x-should-retry"})
-_SAFEGUARDS_BETA = "dangerous-tool-use-"
+
+ANTHROPIC = Rules(signed=True, seals=SEALS, own_names=True)
+"""Anthropic itself: nothing stays here that it would accept."""
 
 
-def passing_headers(ask: Ask, to_anthropic: bool) -> Headers:
+def passing_headers(ask: Ask, to_anthropic: bool, betas: tuple[str, ...] = ELSEWHERE.betas) -> Headers:
     """What of the client's headers goes upstream, with what every upstream must be told; no credential.
 
-    Other upstreams than Anthropic get no `safeguards`, so its beta stays here too.
+    betas  how the names of those begin that only Anthropic is sent
     """
     passing: list[tuple[str, str]] = []
     for name, value in ask.headers:
         if not (value.isascii() and value.isprintable()):
             continue  # the way to the upstream would write it anew, in another encoding
         if name in _TO_ALL or (to_anthropic and (name == "x-app" or name.startswith(_TO_ANTHROPIC))):
-            kept = value if to_anthropic or name != "anthropic-beta" else _without_safeguards(value)
-            if kept:
-                passing.append((name, kept))
+            passing.append((name, value))
+    if not to_anthropic:
+        passing = [*without_betas(tuple(passing), betas)]
     present = {name for name, _ in passing}
     if "content-type" not in present:
         passing.append(("content-type", "application/json"))
@@ -38,12 +46,6 @@ def passing_headers(ask: Ask, to_anthropic: bool) -> Headers:
         passing.append(("anthropic-version", VERSION))
     passing.append(("accept-encoding", "identity"))
     return tuple(passing)
-
-
-def _without_safeguards(betas: str) -> str:
-    if _SAFEGUARDS_BETA not in betas:
-        return betas
-    return ",".join(beta for beta in betas.split(",") if not beta.strip().startswith(_SAFEGUARDS_BETA))
 
 
 def returning_headers(headers: Headers) -> Headers:
@@ -66,18 +68,33 @@ def messages_url(base_url: str, endpoint: Endpoint, beta: bool) -> str:
     return address(base_url, f"{endpoint}?beta=true" if beta else f"{endpoint}")
 
 
-def native_request(*, to_anthropic: bool) -> BuildRequest:
-    """The `request` of a provider that speaks Anthropic Messages: the client's bytes under another model name."""
+def _any_taste(model: ModelId) -> Taste:
+    return ANY_TASTE
+
+
+def native_request(
+    *, to_anthropic: bool, rules: Rules | None = None, taste: Callable[[ModelId], Taste] = _any_taste
+) -> BuildRequest:
+    """The `request` of a provider that speaks Anthropic Messages: the client's bytes under another model name.
+
+    rules  what it is not sent; None: what holds for Anthropic, or for everybody else
+    taste  what each of its models takes
+    """
+    held = rules or (ANTHROPIC if to_anthropic else ELSEWHERE)
+    betas = held.betas
 
     def request(ask: Ask, offer: Offer, access: Access) -> UpstreamRequest | Failure:
         """The client's request as this upstream takes it, with this account's key."""
         if ask.endpoint is Endpoint.IMAGES:
             return bad_request(f"model: {offer.model} makes no pictures")
+        body, names = cleaned(ask, offer.model, held, taste(offer.model))
+        headers = passing_headers(ask, to_anthropic, betas)
         return UpstreamRequest(
             method="POST",
             url=messages_url(access.base_url, ask.endpoint, ask.beta),
-            headers=(*passing_headers(ask, to_anthropic), credential(access.auth, access.token.value.reveal())),
-            body=body_for(ask, offer.model, keep_safeguards=to_anthropic),
+            headers=(*headers, credential(access.auth, access.token.value.reveal())),
+            body=body,
+            cleaned=names,
         )
 
     return request

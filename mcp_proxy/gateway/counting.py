@@ -14,7 +14,8 @@ from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Provider
 from mcp_proxy.core.time import Clock, Instant, after
-from mcp_proxy.dialects.estimate import estimate_tokens
+from mcp_proxy.dialects.calibration import Calibration
+from mcp_proxy.dialects.estimate import measure
 from mcp_proxy.gateway.apart import apart
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.pool import Pool
@@ -44,9 +45,11 @@ class Counter:
         client: Callable[[AccountId, str], Transport],
         policy: Policy,
         clock: Clock,
+        calibration: Calibration,
     ) -> None:
         self._pool, self._catalog, self._tokens = pool, catalog, tokens
         self._client, self._policy, self._clock = client, policy, clock
+        self._calibration = calibration
         self._unsupported: dict[tuple[AccountId, str], Instant] = {}
 
     async def count(self, ask: Ask, request: RequestId) -> int | Failure:
@@ -56,13 +59,19 @@ class Counter:
             return unserved(ask.model, self._pool.seats)
         now = self._clock.now()
         facts = Facts(request, target, session="", agent="", tokens=0, stream=False)
-        for candidate in decide(facts, self._pool.seats, self._policy, now).candidates:
+        candidates = decide(facts, self._pool.seats, self._policy, now).candidates
+        first = candidates[0].offer if candidates else next(iter(target.serving.values())).offer
+        for candidate in candidates:
             if self._unsupported.get((candidate.account, candidate.offer.model), now) > now:
                 continue
             if (asked := self._counting(candidate)) is not None:
                 counted = await self._ask(ask, candidate, *asked)
-                return await estimated(ask) if counted is None else counted
-        return await estimated(ask)
+                return await self._estimated(ask, candidate.offer.model) if counted is None else counted
+        return await self._estimated(ask, first.model)
+
+    async def _estimated(self, ask: Ask, model: str) -> int:
+        """What the model is likely to count, as far as its answers have taught us."""
+        return self._calibration.tokens(model, await apart(measure, len(ask.body), ask.body))
 
     def _counting(self, candidate: Candidate) -> tuple[Provider, Account] | None:
         """The candidate and its provider, if that counts at all."""
@@ -94,11 +103,6 @@ class Counter:
         if response.status != 429:
             self._unsupported[candidate.account, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
         return None
-
-
-async def estimated(ask: Ask) -> int:
-    """Our own count of a request's tokens."""
-    return await apart(estimate_tokens, len(ask.body), ask.body)
 
 
 def _number(body: bytes) -> int | None:

@@ -17,14 +17,16 @@ from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, Offer, Provider
 from mcp_proxy.core.quota import ACCOUNT
 from mcp_proxy.core.time import Clock, Instant
+from mcp_proxy.dialects.calibration import Calibration
 from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
-from mcp_proxy.dialects.estimate import estimate_tokens
+from mcp_proxy.dialects.estimate import Measure, measure
 from mcp_proxy.gateway.answer import Answer, CutShort, network_failure, read_answer, relay
 from mcp_proxy.gateway.apart import LARGE, apart
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
 from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.gateway.sampling import Sampled, Sampler
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.decide import decide
@@ -81,6 +83,8 @@ class Surroundings:
     gate: Callable[[str], Gate]
     refused: Callable[[AccountId, Credential, str], None]
     listed: Callable[[], Awaitable[bool]]
+    calibration: Calibration
+    sampler: Sampler
 
 
 @dataclass(slots=True)
@@ -101,11 +105,13 @@ class Exchange:
     failure: Failure | None = None
     outcome: str = ""
     upstream_id: str | None = None
+    cleaned: tuple[str, ...] = ()
     _begun: float = 0.0
     _waited: float = 0.0
     _account: AccountId | None = None
     _credential: Credential | None = None
     _token: Token | None = None
+    _sampled: Sampled | None = None
 
     async def open(self) -> Answer | Failure:
         """Find somebody who answers; an `Answer` is held open until `close`."""
@@ -120,7 +126,7 @@ class Exchange:
         if not target.serving:
             self.failure = unserved(self.ask.model, around.pool.seats)
             return self.failure
-        talk, hour_cache, tokens = await apart(_traits, len(self.ask.body), self.ask)
+        talk, hour_cache, size = await apart(_traits, len(self.ask.body), self.ask)
         thread = agent(self.ask)
         models = {way.offer.model for ways in target.serving.values() for way in ways}
         self.facts = Facts(
@@ -128,14 +134,17 @@ class Exchange:
             target=target,
             session=talk,
             agent=thread,
-            tokens=tokens,
+            # the least of what any of them may count: whoever turns it away then knows that it does not fit
+            tokens=min(around.calibration.likely(model, size) for model in models) if size else 0,
             stream=self.ask.stream,
             warm=around.pool.warm(talk, thread, models, around.clock.now()),
             hour_cache=hour_cache,
         )
         result = await self._failover(self.facts, Ticket(around.gate(self.ask.model)))
+        if isinstance(result, Answer) and self.ask.endpoint is Endpoint.MESSAGES and not self.ask.unsigned:
+            self._sampled = around.sampler.take(self.model or self.ask.model, self.ask.body, size)
         # nothing can be tried again from here on, and the body is most of what an open stream would hold
-        self.ask = replace(self.ask, body=b"")
+        self.ask = replace(self.ask, body=b"", members=())
         if isinstance(result, Answer):
             self.answer = result
         else:
@@ -284,11 +293,15 @@ class Exchange:
         return result
 
     async def _open(self, seat: Seat, offer: Offer, others: bool) -> Answer | Failure:
-        """Ask one seat; once more with a fresh token, and once more without what another model signed."""
+        """Ask one seat; once more with a fresh token, and once more without what another model signed.
+
+        Where that is refused too, the first refusal is what the client hears: it knows what to do about a signature.
+        """
         around = self.around
         provider = around.catalog.provider(seat.account)
         access = around.tokens.ready(seat.account) or await self._access(seat, None, others)
         renewed = False
+        signature: Failure | None = None
         while True:
             self._credential = around.tokens.credential(seat.id)
             if provider is None or isinstance(access, Failure):
@@ -298,12 +311,12 @@ class Exchange:
             if isinstance(result, Answer):
                 return result
             if result.unsigned and not self.ask.unsigned:
-                self.ask = replace(self.ask, unsigned=True)
+                self.ask, signature = replace(self.ask, unsigned=True), result
             elif result.blame is Blame.TOKEN and not renewed and isinstance(self._credential, OAuthGrant):
                 access, renewed = await self._access(seat, access.token, others), True
             else:
                 break
-        result = self._scrubbed(result)
+        result = self._scrubbed(signature if signature is not None and result.blame is Blame.REQUEST else result)
         if renewed and result.blame is Blame.TOKEN:
             # its sign-in is good, or nothing could have been minted from it: the upstream errs, and not for ever
             return replace(result, blame=Blame.ACCOUNT, limit=ACCOUNT, retry_at=None)
@@ -338,9 +351,10 @@ class Exchange:
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
                 transport = around.client(seat.id, access.base_url)
-                request = provider.request(self.ask, offer, access)
+                request = await apart(provider.request, len(self.ask.body), self.ask, offer, access)
                 if isinstance(request, Failure):
                     return request
+                self.cleaned = request.cleaned
                 response = await transport.send(request)
                 now = around.clock.now()
                 self.upstream_id = next(
@@ -437,9 +451,12 @@ class Exchange:
         if self._account is not None:
             self.around.pool.end(self._account)
             self._account = None
+        if self._sampled is not None and self.answer is not None and self.outcome == "ok":
+            self.around.sampler.counted(self._sampled, self.answer.usage)
+        self._sampled = None
         self._log()
         # whoever remembers an exchange remembers its decisions, not its content
-        self.ask, self.answer = replace(self.ask, body=b""), None
+        self.ask, self.answer = replace(self.ask, body=b"", members=()), None
 
     def _log(self) -> None:
         if not self.outcome:
@@ -463,6 +480,7 @@ class Exchange:
             cache_read=usage.cache_read if usage else None,
             cache_write=usage.cache_write if usage else None,
             output=usage.output if usage else None,
+            cleaned=list(self.cleaned) or None,
             refusals=[
                 f"{attempt.candidate.account}: {attempt.failure.blame.value} {attempt.failure.status}"
                 for attempt in self.attempts
@@ -476,7 +494,7 @@ def _unknown(seat: Seat) -> Failure:
     return Failure(Blame.CONFIG, 502, "api_error", f"{seat.provider}: no such provider")
 
 
-def _traits(ask: Ask) -> tuple[str, bool, int]:
-    """What the body tells: the session, whether its cache is kept for an hour, and a large one's tokens."""
-    tokens = estimate_tokens(ask.body) if len(ask.body) > ESTIMATED_FROM_BYTES else 0
-    return session(ask), cache_ttl_1h(ask), tokens
+def _traits(ask: Ask) -> tuple[str, bool, Measure | None]:
+    """What the body tells: the session, whether its cache is kept for an hour, and a large one's size."""
+    size = measure(ask.body) if len(ask.body) > ESTIMATED_FROM_BYTES else None
+    return session(ask), cache_ttl_1h(ask), size

@@ -16,6 +16,7 @@ from mcp_proxy.core.http import Transport, header
 from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.time import Clock, Instant
+from mcp_proxy.dialects.calibration import Calibration
 from mcp_proxy.gateway import report
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.counting import Counter
@@ -27,6 +28,7 @@ from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
 from mcp_proxy.gateway.roster import Roster
+from mcp_proxy.gateway.sampling import Sampler
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.routing.facts import Policy
 
@@ -79,7 +81,8 @@ class Gateway:
         self.roster = Roster(ledger, fixed, catalog, self.pool, self._tokens, self._jobs, clients.keep_only)
         self._tokens.refused = self.roster.refused
         self._readings = Readings(self.pool, catalog, self._tokens, self.roster, clients.get, clock, rng)
-        self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock)
+        self.calibration = Calibration()
+        self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock, self.calibration)
         self._around = Surroundings(
             pool=self.pool,
             catalog=catalog,
@@ -91,6 +94,8 @@ class Gateway:
             gate=self._gate,
             refused=self.roster.refused,
             listed=self._readings.listed,
+            calibration=self.calibration,
+            sampler=Sampler(self.calibration, self._jobs, clock),
         )
 
     async def start(self) -> None:

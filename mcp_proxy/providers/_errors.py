@@ -24,6 +24,13 @@ _SECRETS = re.compile(
     r"\bbearer\s+[\w.~+/=-]+|\b(?:sk|tp|ak|pk|rk)-[\w*.-]{6,}|\b[0-9a-f]{32}\.[\w-]{6,}|\beyJ[\w-]{8,}\.[\w.-]+",
     re.IGNORECASE,
 )
+_SIGNATURE = re.compile(
+    r"(?:messages\.\d+\.content\.\d+: )?Invalid `?(?:signature|data)`? in `?(?:redacted_)?thinking`? block"
+    r"|messages\.\d+\.content\.\d+\.thinking\.signature: Field required"
+)
+"""How Anthropic refuses a signature that it did not issue. Thoughts that were edited are told in other words: they are
+the client's own doing."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -68,10 +75,11 @@ class Case:
         """The client's fault: back as it came, or with a `message` that the client understands better."""
         status = self.status if 400 <= self.status < 500 else 400
         kind = self.type if self.type in _TYPES else error_type(status)
+        unsigned = status == 400 and _SIGNATURE.match(self.message) is not None
         if message is None and self.native:
-            headers = returning_headers(self.refusal.headers)
-            return Failure(Blame.REQUEST, status, kind, self.message, body=self.refusal.body, headers=headers)
-        return Failure(Blame.REQUEST, status, kind, message or self.message, headers=self.headers)
+            headers, body = returning_headers(self.refusal.headers), self.refusal.body
+            return Failure(Blame.REQUEST, status, kind, self.message, body=body, headers=headers, unsigned=unsigned)
+        return Failure(Blame.REQUEST, status, kind, message or self.message, headers=self.headers, unsigned=unsigned)
 
     def refused(self) -> Failure:
         """The credential is dead."""

@@ -15,6 +15,7 @@ from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.provider import Offer, Provider, Serves, Size
 from mcp_proxy.core.quota import ACCOUNT, Bucket, Kind, Quota
 from mcp_proxy.core.time import Instant
+from mcp_proxy.dialects.cleaning.rules import ANY_TASTE, Taste, Thinking
 from mcp_proxy.dialects.native import native_request
 from mcp_proxy.providers._asking import discover_models, models_question, verify_by
 from mcp_proxy.providers._errors import Case, reader
@@ -54,6 +55,21 @@ _SPENT = re.compile(r"You have reached your (?:specified )?(?:workspace )?API us
 _UNPAID = "Your credit balance is too low"
 _DISABLED = "This organization has been disabled"
 _NO_OAUTH = "OAuth authentication is currently not allowed for this organization"
+
+
+def taste(model: ModelId) -> Taste:
+    """What a request for one model has to become for another (docs: "Models overview", "Extended thinking").
+
+    To 4.5 they think by a budget, 4.6 knows both ways, all that came later think as they see fit; 4.5 says 64k tokens
+    at most, later ones 128k. A name that tells no version is left alone.
+    """
+    named = _NAME.fullmatch(model)
+    if named is None:
+        return ANY_TASTE
+    version = int(named[2]), int(named[3] or 0)
+    if version <= (4, 5):
+        return Taste(Thinking.BUDGET, 64_000 if version == (4, 5) else None)
+    return Taste(Thinking.ANY if version == (4, 6) else Thinking.ADAPTIVE, 128_000)
 
 
 def limit_class(model: ModelId) -> str:
@@ -148,7 +164,7 @@ PROVIDER = Provider(
         },
         offer=_plain_offer,
     ),
-    request=native_request(to_anthropic=True),
+    request=native_request(to_anthropic=True, taste=taste),
     read_failure=reader(special),
     read_headers=read_headers,
     discover=discover_models(optional=False),

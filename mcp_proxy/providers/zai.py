@@ -17,6 +17,7 @@ from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.provider import Access, Offer, Provider, Serves, Size
 from mcp_proxy.core.quota import ACCOUNT, Bucket, Quota
 from mcp_proxy.core.time import Instant, after
+from mcp_proxy.dialects.cleaning.rules import ANY_TASTE, SAFEGUARDS, Drop, Rules, Taste, Thinking
 from mcp_proxy.dialects.json_text import loads
 from mcp_proxy.dialects.native import native_request
 from mcp_proxy.providers._asking import ask, get, unreadable, verdict
@@ -28,9 +29,25 @@ FIVE_HOURS, WEEK = Bucket("5h"), Bucket("7d")
 COMFORT = 3
 """Requests in flight a key takes without refusals; undocumented, 1 to 5 measured, more on larger plans."""
 
+REFUSED = "mostly ignored, on some models refused as 1210, 1213 or 1214 (field reports, 2026-08)"
+
 NOTICE = (
     "The Coding Plan's terms allow its own subscriber in supported coding tools only: "
     "pooling or sharing such keys can end in throttling or a ban. Pay-as-you-go keys have no such rule."
+)
+
+_RULES = Rules(
+    fields=(
+        SAFEGUARDS,
+        Drop("context_management", REFUSED, "context-management-"),
+        Drop("container", REFUSED, "skills-"),
+        Drop("mcp_servers", REFUSED, "mcp-client-"),
+        Drop("service_tier", REFUSED),
+        Drop("speed", REFUSED, "fast-mode-"),
+        Drop("inference_geo", REFUSED),
+    ),
+    tool_fields=(Drop("strict", REFUSED), Drop("defer_loading", REFUSED, "advanced-tool-use-")),
+    billing_line=False,
 )
 
 _MODELS: tuple[tuple[str, int | None], ...] = (
@@ -50,6 +67,25 @@ _MODELS: tuple[tuple[str, int | None], ...] = (
     ("glm-4.5-air", 128_000),
     ("glm-4.5v", None),
 )
+
+_VERSION = re.compile(r"glm-(\d+)(?:\.(\d+))?")
+
+
+def taste(model: ModelId) -> Taste:
+    """How a generation is told to think, by its version (observed, 2026-08); what names none is left alone.
+
+    To 5.1 it is on or off. From 5.2 it goes by effort, and a budget means the most there is; 5.3 always thinks.
+    """
+    named = _VERSION.match(model.lower())
+    if named is None:
+        return ANY_TASTE
+    version = int(named[1]), int(named[2] or 0)
+    if version >= (5, 3):
+        return Taste(Thinking.ALWAYS)
+    if version >= (5, 2) or "turbo" in model:
+        return Taste(Thinking.EFFORT)
+    return Taste(Thinking.BUDGET)
+
 
 TRANSIENT = frozenset({"500", "1100", "1200", "1230", "1234"})
 CREDENTIAL = frozenset({"1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112", "1120", "1121"})
@@ -202,7 +238,7 @@ def _site(name: str, title: str, host: str, key_page: str) -> Provider:
             },
             offer=offer,
         ),
-        request=native_request(to_anthropic=False),
+        request=native_request(to_anthropic=False, rules=_RULES, taste=taste),
         read_failure=reader(special),
         quotas=quotas,
         verify=verify,

@@ -68,6 +68,9 @@ def check_messages(body: Json, genuine: Callable[[Json], bool] | None) -> None:
     for speech in speeches:
         check_thoughts(speech, genuine)
     check_tool_turns(speeches)
+    thinking = body.get("thinking")
+    if genuine is not None and isinstance(thinking, dict) and thinking.get("type") == "enabled":
+        check_round(speeches)
 
 
 def in_turn(speeches: Iterable[Speech]) -> list[Speech]:
@@ -157,6 +160,19 @@ def check_thoughts(speech: Speech, genuine: Callable[[Json], bool] | None) -> No
     for at, place, block in speech.of("redacted_thinking"):
         if not genuine(block):
             raise Wrong(f"messages.{at}.content.{place}: Invalid `data` in `redacted_thinking` block")
+
+
+def check_round(speeches: list[Speech]) -> None:
+    """A round of tool calls under way begins with a thought, where the model has a budget to think."""
+    if len(speeches) < 2 or not speeches[-1].of("tool_result"):
+        return
+    at, place, block = speeches[-2].spots[0]
+    if block["type"] not in ("thinking", "redacted_thinking"):
+        raise Wrong(
+            f"messages.{at}.content.{place}.type: Expected `thinking` or `redacted_thinking`, but found "
+            f"`{block['type']}`. When `thinking` is enabled, a final `assistant` message must start with a thinking "
+            "block."
+        )
 
 
 def check_tool_turns(speeches: list[Speech]) -> None:

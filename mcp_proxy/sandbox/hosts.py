@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 from mcp_proxy.core.http import Headers
 from mcp_proxy.sandbox.accounts import DAY, HOUR, MINUTE, Account, Counts, Model, Window
+from mcp_proxy.sandbox.answers import Json
+from mcp_proxy.sandbox.generations import check_claude, check_glm
 from mcp_proxy.sandbox.replies import Reply, document
 from mcp_proxy.sandbox.wrongs import (
     Refuse,
@@ -43,6 +45,7 @@ class Host:
     exhausted    what it answers once a window is empty
     crowded      what it answers to more requests at once than the account may have
     monitor      the path that tells what is left, and what it tells
+    refuses      raises `Wrong` for what its models do not take, besides what nobody takes
     windows      makes the windows of an account that was given none
     tool_id      a tool use's id from a unique piece of text
     """
@@ -64,6 +67,7 @@ class Host:
     exhausted: Exhausted = field(kw_only=True)
     crowded: Callable[[str], Reply] = field(kw_only=True)
     monitor: tuple[str, Monitor] | None = None
+    refuses: Callable[[Json], None] = lambda body: None
     windows: Callable[[], tuple[Window, ...]] = tuple
     tool_id: NewId = lambda text: f"toolu_01{text}"
 
@@ -256,6 +260,7 @@ ANTHROPIC = Host(
     unknown_key=anthropic_unknown_key,
     lost=anthropic_lost,
     limits=anthropic_limits,
+    refuses=check_claude,
     exhausted=anthropic_exhausted,
     crowded=anthropic_crowded,
     windows=minute_windows,
@@ -269,6 +274,7 @@ SUBSCRIPTION = Host(
     unknown_key=anthropic_unknown_key,
     lost=anthropic_lost,
     limits=plan_limits,
+    refuses=check_claude,
     exhausted=plan_exhausted,
     crowded=anthropic_crowded,
     windows=plan_windows,
@@ -282,6 +288,7 @@ ZAI = Host(
     late_usage=True,
     lists=False,
     refuse=zai_refusal,
+    refuses=check_glm,
     unknown_key=zai_unknown_key,
     lost=zai_lost,
     exhausted=zai_exhausted,

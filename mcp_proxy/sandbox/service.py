@@ -21,6 +21,7 @@ from mcp_proxy.sandbox.replies import SSE, Pause, Reply, Step, document, head, h
 from mcp_proxy.sandbox.strict import (
     Rules,
     check_betas,
+    check_billing_line,
     check_fields,
     check_manners,
     check_version,
@@ -177,6 +178,9 @@ class Service(Scripted):
         if model is None:
             raise self.unknown_model(body["model"])
         check_messages(body, self.genuine if self.host.native else None)
+        self.host.refuses(body)
+        if abroad and self.rules >= Rules.ALL:
+            check_billing_line(body)
         if (size := size_of(body)) > model.context:
             raise Wrong(f"prompt is too long: {size} tokens > {model.context} maximum")
         return body

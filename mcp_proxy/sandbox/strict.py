@@ -122,6 +122,14 @@ def read_body(heard: Heard) -> Json:
     return body
 
 
+def check_billing_line(body: Json) -> None:
+    """Anthropic strips it where it stands first; for others it is a part of the prompt that nobody wrote."""
+    system = body.get("system")
+    first = system[0] if isinstance(system, list) and system else None
+    if isinstance(first, dict) and str(first.get("text")).startswith("x-anthropic-billing-header:"):
+        raise Wrong("system.0: the billing line is not for other hosts than Anthropic's")
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 

@@ -52,7 +52,7 @@ async def test_every_recorded_request_arrives_at_anthropic_byte_for_byte(tmp_pat
             assert box.complaints == []
 
 
-async def test_another_native_upstream_gets_the_same_but_for_the_model_and_the_safeguards(tmp_path: Path) -> None:
+async def test_another_native_upstream_gets_the_same_but_for_the_model_and_what_it_would_refuse(tmp_path: Path) -> None:
     async with Sandbox(["zai"]) as box:
         upstream = box.account("zai", alias="z", windows=())
         async with running(tmp_path, box, ("zai", upstream)) as proxy:
@@ -62,7 +62,11 @@ async def test_another_native_upstream_gets_the_same_but_for_the_model_and_the_s
                 sent = json.loads(fixture(name)[0])
                 assert sent["model"].encode() in answer.content, "the answer is named as it was asked for"
                 arrived = json.loads(last_message(upstream).body)
-                sent.pop("safeguards", None)
+                for name in ("safeguards", "context_management"):
+                    sent.pop(name, None)
+                for tool in sent["tools"]:
+                    tool.pop("defer_loading", None)
+                assert "billing-header" in sent["system"].pop(0)["text"]
                 assert arrived.pop("model").startswith("glm-")
                 asked = sent.pop("model")
                 assert arrived == sent and asked.startswith("claude-")

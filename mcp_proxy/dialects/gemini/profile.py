@@ -82,6 +82,9 @@ _GEMINI = Profile(
 )
 _GPT = Profile(family=Family.GPT, max_output=32_768, takes=frozenset())
 
+SEALS = tuple(profile.seal for profile in (_CLAUDE, _GEMINI) if profile.seal is not None)
+"""How every signature begins that a client has from here."""
+
 _GEMINI_VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 _CLAUDE_VERSION = re.compile(r"claude-\D*?(\d+)(?:-(\d{1,2})(?!\d))?")
 

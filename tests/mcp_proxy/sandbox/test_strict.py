@@ -269,3 +269,32 @@ async def test_a_head_that_is_no_http_is_refused_and_the_connection_closed() -> 
         got = await wire(box, box.account("anthropic"), body(), **{"content-length": "5, 6"})
         assert (got.status, got.ended) == (400, "fin")
         await box.until(lambda: box.open == 0)
+
+
+ROUND = said(ASK, assistant(USE), user(RESULT))
+GENERATIONS: list[tuple[str, str, Any, str]] = [
+    ("zai", "glm-4.7", {"context_management": {}}, "context_management: Extra inputs"),
+    ("zai", "glm-5.2", {"tools": [{"name": "a", "input_schema": {"type": "object"}, "strict": True}]}, "tools.strict"),
+    ("zai", "glm-5.1", {"thinking": {"type": "adaptive"}}, "thinking.type: enabled or disabled"),
+    ("zai", "glm-4.6", {"output_config": {"effort": "low"}}, "output_config.effort"),
+    ("zai", "glm-5.3", {"thinking": {"type": "disabled"}}, "不支持关闭思考"),
+    ("zai", "glm-4.7", {"system": [{"type": "text", "text": "x-anthropic-billing-header: 1"}]}, "billing line"),
+    ("anthropic", "claude-opus-4-5", {"thinking": {"type": "adaptive"}}, "Input tag 'adaptive'"),
+    ("anthropic", "claude-haiku-4-5", {"max_tokens": 128_000}, "max_tokens: 128000 > 64000"),
+    (
+        "anthropic",
+        "claude-sonnet-4-5",
+        {**ROUND, "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000},
+        "Expected `thinking` or `redacted_thinking`, but found `tool_use`",
+    ),
+]
+
+
+@pytest.mark.parametrize(("host", "model", "fields", "wording"), GENERATIONS)
+async def test_each_generation_refuses_what_it_does_not_know(
+    host: str, model: str, fields: dict[str, Any], wording: str
+) -> None:
+    async with Sandbox([host]) as box:
+        got = await post(box, box.account(host), {**body(model), **fields, "model": model}, at=host)
+        assert got.status_code == 400
+        assert wording in got.json()["error"]["message"]

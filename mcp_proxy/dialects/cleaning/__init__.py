@@ -1,0 +1,1 @@
+"""What of a client's request one upstream is not sent, and why."""
