@@ -7,36 +7,47 @@ from mcp_proxy.settings.environment import (
     parse_env_file,
 )
 from mcp_proxy.settings.errors import SettingsError
-from mcp_proxy.settings.load import from_process, load
+from mcp_proxy.settings.load import config_file_of, from_process, load
 from mcp_proxy.settings.model import (
+    FAILOVER_ON,
     PROVIDERS,
+    BudgetSettings,
     Cors,
     Folders,
     GoogleClient,
+    JournalSettings,
     LogSettings,
     Paths,
+    PriceSettings,
     ProviderSettings,
     RoutingSettings,
     ServerSettings,
     Settings,
+    TierSettings,
     VaultSettings,
 )
 
 __all__ = [
+    "FAILOVER_ON",
     "FRAMEWORK_VARIABLES",
     "PROVIDERS",
+    "BudgetSettings",
     "Cors",
     "Folders",
     "GoogleClient",
+    "JournalSettings",
     "LogSettings",
     "Paths",
+    "PriceSettings",
     "ProviderSettings",
     "RoutingSettings",
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "TierSettings",
     "VaultSettings",
     "clear_framework_environment",
+    "config_file_of",
     "debug_wanted",
     "from_process",
     "load",

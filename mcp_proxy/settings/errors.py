@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SettingsError(Exception):
-    """A setting that cannot be used: one or two lines that say where it came from, never a secret's value."""
+    """A setting that cannot be used: one or two lines that say where it came from, never a secret's value.
+
+    problems  everything that was found wrong, the first being this one
+    files     the files that were looked at: a change of one may put it right
+    """
 
     exit_code = 2
+
+    def __init__(self, why: str, problems: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
+        super().__init__(why)
+        self.problems = tuple(problems) or (why,)
+        self.files = tuple(files)
 
 
 class UnusableError(ValueError):
