@@ -84,8 +84,12 @@ def provider_at(base_url: str, settings: Settings) -> ProviderName:
 
 def make_catalog(settings: Settings) -> Catalog:
     """Every provider's form, with what the operator set for it."""
-    providers = all_providers()
-    return Catalog(providers, {name: _options(settings, form) for name, form in providers.items()})
+    return Catalog(all_providers(), make_options(settings))
+
+
+def make_options(settings: Settings) -> dict[ProviderName, Options]:
+    """What the operator set, provider by provider."""
+    return {name: _options(settings, form) for name, form in all_providers().items()}
 
 
 def _options(settings: Settings, form: Provider) -> Options:

@@ -6,7 +6,7 @@ from mcp_proxy.settings.environment import (
     debug_wanted,
     parse_env_file,
 )
-from mcp_proxy.settings.errors import SettingsError
+from mcp_proxy.settings.errors import SettingsError, Stamp
 from mcp_proxy.settings.load import config_file_of, from_process, load
 from mcp_proxy.settings.model import (
     FAILOVER_ON,
@@ -26,6 +26,7 @@ from mcp_proxy.settings.model import (
     TierSettings,
     VaultSettings,
 )
+from mcp_proxy.settings.sources import stamp_of
 
 __all__ = [
     "FAILOVER_ON",
@@ -44,6 +45,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "Stamp",
     "TierSettings",
     "VaultSettings",
     "clear_framework_environment",
@@ -52,4 +54,5 @@ __all__ = [
     "from_process",
     "load",
     "parse_env_file",
+    "stamp_of",
 ]

@@ -36,11 +36,11 @@ def _budget(sources: Sources, place: str, table: object) -> BudgetSettings:
     if not isinstance(table, Mapping):
         raise SettingsError(f"{place} ({sources.table_name}) must be a table: [{place}]")
     sources.check_keys(table, KEYS, place)
-    named = _use(sources, place, table, "window", values.text)
+    window = _use(sources, place, table, "window", values.duration)
     threshold = _use(sources, place, table, "threshold", values.fraction) if "threshold" in table else THRESHOLD
     return BudgetSettings(
-        window=_use(sources, place, table, "window", values.duration),
-        window_name=named,
+        window=window,
+        window_name=_use(sources, place, table, "window", values.text),
         limit=_use(sources, place, table, "limit", _limit),
         threshold=threshold,
     )

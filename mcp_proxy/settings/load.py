@@ -24,7 +24,7 @@ from mcp_proxy.settings.model import (
 )
 from mcp_proxy.settings.providers import read_providers
 from mcp_proxy.settings.routing import read_routing
-from mcp_proxy.settings.sources import Found, Sources, gather
+from mcp_proxy.settings.sources import Found, Sources
 
 
 def from_process(flags: Mapping[str, object] | None = None) -> Settings:
@@ -41,8 +41,9 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], folders: Folde
 
     Raises `SettingsError`, with everything that cannot be used.
     """
-    sources = gather(flags, environ)
+    sources = Sources(flags)
     try:
+        sources.gather(environ)
         return _loaded(sources, folders, partial(load, flags, environ, folders))
     except SettingsError as error:
         problems = dict.fromkeys((*sources.problems, *error.problems))
@@ -54,7 +55,7 @@ def _loaded(sources: Sources, folders: Folders | None, again: Callable[[], Setti
     debug = sources.take(fields.DEBUG)
     level = sources.take(fields.LOG_LEVEL)
     if debug:
-        sources.origin["log.level"] = sources.origin["debug"]
+        sources.origin["log.level"], sources.values["log.level"] = sources.origin["debug"], "debug"
     found = Settings(
         server=_server(sources),
         routing=read_routing(sources),
@@ -74,7 +75,8 @@ def _loaded(sources: Sources, folders: Folders | None, again: Callable[[], Setti
         accounts=read_account_budgets(sources),
         journal=JournalSettings(sources.take(fields.JOURNAL_ENABLED), sources.take(fields.JOURNAL_DAYS)),
         prices=read_prices(sources),
-        files=tuple(dict.fromkeys((paths.config_file, *sources.files))),
+        values=sources.values,
+        files={paths.config_file: None, **sources.files},
     )
     sources.settled()
     return found
@@ -82,7 +84,8 @@ def _loaded(sources: Sources, folders: Folders | None, again: Callable[[], Setti
 
 def config_file_of(flags: Mapping[str, object], environ: Mapping[str, str]) -> Path:
     """Where the config file is looked for, whatever it holds. Raises `SettingsError`."""
-    sources = gather(flags, environ)
+    sources = Sources(flags)
+    sources.gather(environ)
     return _config_file(sources, _folders(sources, None))
 
 

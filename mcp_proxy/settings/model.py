@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from accounts.model import Auth, Secret
 from mcp_proxy.core.time import Seconds
-from mcp_proxy.settings.errors import SettingsError
+from mcp_proxy.settings.errors import SettingsError, Stamp
 
 LogLevel: TypeAlias = Literal["silent", "error", "warn", "info", "debug"]
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -282,9 +282,11 @@ class Settings:
     """All of it.
 
     origin    where each value came from, by its key ("server.port"); a default has no entry
-    hidden    the keys whose values must not be shown, since the config file takes them from a variable
-    files     what it was read from: config, env and secret files; the user's own config file also where there is none
     again     reads the same places anew; raises `SettingsError`
+    values    every single setting, by its key
+    hidden    the keys whose values must not be shown, since the config file takes them from a variable
+    files     what it was read from, and how that was: config, env and secret files; the user's own config file also
+              where there is none
     accounts  budgets of single accounts, by an account's id or `provider/label`
     prices    by model
     """
@@ -299,8 +301,9 @@ class Settings:
     debug: bool
     origin: Mapping[str, str]
     again: Callable[[], Settings] = field(compare=False, repr=False)
+    values: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
     hidden: frozenset[str] = frozenset()
-    files: tuple[Path, ...] = ()
+    files: Mapping[Path, Stamp] = field(default_factory=dict, compare=False, repr=False)
     accounts: Mapping[str, tuple[BudgetSettings, ...]] = field(default_factory=dict)
     journal: JournalSettings = JournalSettings()
     prices: Mapping[str, PriceSettings] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from mcp_proxy.settings.environment import parse_env_file
-from mcp_proxy.settings.errors import SettingsError, UnusableError, suggestion
+from mcp_proxy.settings.errors import SettingsError, Stamp, UnusableError, suggestion
 
 T = TypeVar("T")
 
@@ -57,19 +57,33 @@ class Sources:
     variables  name to value and to where it stood; the environment is over the env file
     table      the config file, tables within tables
     table_name the config file's path, for people
+    values     every setting that was asked for, as it is in force, by its key
     hidden     the keys whose values must not be shown: the config file takes them from a variable
-    files      every file that was read, or looked for
+    files      every file that was read, and how it was just before
     problems   what cannot be used, in the order in which it was met
     """
 
     flags: Mapping[str, object]
-    variables: Mapping[str, Found]
+    variables: Mapping[str, Found] = field(default_factory=dict)
     table: Mapping[str, object] = field(default_factory=dict)
     table_name: str = "config file"
     origin: dict[str, str] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
-    files: list[Path] = field(default_factory=list)
+    files: dict[Path, Stamp] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def gather(self, environ: Mapping[str, str]) -> None:
+        """Take up the variables, with those of the env file that a flag names. Raises `SettingsError`."""
+        variables: dict[str, Found] = {}
+        named = self.flags.get("env_file")
+        if named is not None:
+            path = Path(str(named)).expanduser()
+            for name, value in parse_env_file(self.read(path, "--env-file"), str(path)).items():
+                variables[name] = Found(value, f"{name} (env file {path})", shown=True)
+        for name, value in environ.items():
+            variables[name] = Found(value, f"{name} (environment)", shown=True)
+        self.variables = variables
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[None]:
@@ -90,6 +104,7 @@ class Sources:
             found = self.find(wanted)
             if found is not None:
                 return self.use(wanted.key, found, wanted.read)
+        self.values[wanted.key] = wanted.default
         return wanted.default
 
     def use(self, key: str, found: Found, read: Callable[[object], T]) -> T:
@@ -99,7 +114,7 @@ class Sources:
         except UnusableError as why:
             shown = f": {found.value!r}"[:80] if found.shown and why.shown else ""
             raise SettingsError(f"{found.origin} {why}{shown}") from None
-        self.origin[key] = found.origin
+        self.origin[key], self.values[key] = found.origin, value
         if not found.shown:
             self.hidden.add(key)
         return value
@@ -149,7 +164,7 @@ class Sources:
 
     def read(self, path: Path, origin: str) -> str:
         """A small UTF-8 file, remembered as one that was read. Raises `SettingsError`."""
-        self.files.append(path)
+        self.files[path] = stamp_of(path)
         return read_file(path, origin)
 
     def read_config(self, path: Path, origin: str) -> None:
@@ -195,19 +210,13 @@ class Sources:
         return self.filed(wanted.key) if wanted.filed else None
 
 
-def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Sources:
-    """Flags and variables, with those of the env file that a flag names. Raises `SettingsError`."""
-    sources = Sources(flags, {})
-    variables: dict[str, Found] = {}
-    named = flags.get("env_file")
-    if named is not None:
-        path = Path(str(named)).expanduser()
-        for name, value in parse_env_file(sources.read(path, "--env-file"), str(path)).items():
-            variables[name] = Found(value, f"{name} (env file {path})", shown=True)
-    for name, value in environ.items():
-        variables[name] = Found(value, f"{name} (environment)", shown=True)
-    sources.variables = variables
-    return sources
+def stamp_of(path: Path) -> Stamp:
+    """How a file is now; never raises."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read_file(path: Path, origin: str) -> str:
