@@ -14,7 +14,6 @@ _QUOTED = re.compile(r"[ \"'=\\]")
 LEVELS = {"silent": 50, "error": 40, "warn": 30, "info": 20, "debug": 10}
 """`silent` is above everything we ever say."""
 
-
 _SEVERITY = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "exception": 40, "critical": 45}
 
 _least = LEVELS["info"]
@@ -23,10 +22,7 @@ _least = LEVELS["info"]
 def set_level(level: str) -> None:
     """Say no less and no more than this from now on."""
     global _least
-    _SEVERITY = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "exception": 40, "critical": 45}
-
-
-_least = LEVELS[level]
+    _least = LEVELS[level]
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:

@@ -30,23 +30,26 @@ def read_tiers(sources: Sources) -> dict[str, TierSettings]:
         with sources.noting():
             filed = _filed(sources, size, table[size]) if size in table else NOBODY
             found[size] = _with_variables(sources, fields.TIERS[size], filed)
+            if found[size].base_url is not None:
+                for key in (f"routing.tiers.{size}", f"routing.tiers.{size}.provider"):
+                    sources.values.pop(key, None)  # not in force
     return {size: tier for size, tier in found.items() if tier != NOBODY}
 
 
 def _filed(sources: Sources, size: str, value: object) -> TierSettings:
     """What the config file says: a provider, `provider/model`, or a table of the two."""
-    place = f'routing.tiers."{size}"'
+    place = f"routing.tiers.{size}"
     if not isinstance(value, Mapping):
         return sources.use(place, sources.filled(value, f"{place} ({sources.table_name})"), _line)
-    sources.check_keys(value, ("provider", "model"), f"routing.tiers.{size}")
+    sources.check_keys(value, ("provider", "model"), place)
     if not value:
         raise SettingsError(f"{place} ({sources.table_name}) names neither a provider nor a model")
 
     def part(key: str, read: Callable[[object], str]) -> str | None:
         if key not in value:
             return None
-        place = f"routing.tiers.{size}.{key}"
-        return sources.use(place, sources.filled(value[key], f"{place} ({sources.table_name})"), read)
+        raw = sources.filled(value[key], f"{place}.{key} ({sources.table_name})")
+        return sources.use(f"{place}.{key}", raw, read)
 
     return TierSettings(part("provider", values.one_of(PROVIDERS)), part("model", values.text))
 
