@@ -88,11 +88,9 @@ class Reload:
         old, self.settings = self.settings, new
         self._apply(new)
         keys = changed(old, new)
-        log.info(
-            "settings reloaded",
-            changed=", ".join(keys) or "nothing",
-            needs_restart=", ".join(needs_restart(self._begun, new, keys)) or None,
-        )
+        waiting = needs_restart(self._begun, new, keys)
+        tell = log.warning if waiting else log.info
+        tell("settings reloaded", changed=", ".join(keys) or "nothing", needs_restart=", ".join(waiting) or None)
 
     def _complain(self, why: str) -> None:
         if why != self._complaint:
