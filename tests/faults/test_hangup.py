@@ -51,9 +51,9 @@ def window() -> Iterator[Window]:
 
 async def test_a_signal_reloads_and_a_closed_terminal_ends(home: Path, window: Window) -> None:
     async with served(home, limits=window.take) as running:
-        (home / "config.toml").write_text('[log]\nlevel = "warn"\n[server]\nport = 1\n')
+        (home / "config.toml").write_text('[log]\nlevel = "warn"\n[server]\nidle_timeout_sec = 9\n')
         running.signal(signal.SIGHUP)
-        await until(lambda: running.said("needs_restart=server.port"))
+        await until(lambda: running.said("needs_restart=server.idle_timeout_sec"))
         assert running.popen.poll() is None and not closed_to(running.port)
         (home / "config.toml").write_text("[log\n")
         running.signal(signal.SIGHUP)
