@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from accounts.model import Account, AccountId, ApiKey, BrowserSignIn, Credential, OAuthClient
+from accounts.model import Account, AccountId, ApiKey, ApiKeySignIn, BrowserSignIn, Credential, OAuthClient
 from accounts.vault.files import SYSTEM, make_folder
 from accounts.vault.keys import KeySources
 from accounts.vault.vault import Vault
@@ -18,7 +19,7 @@ from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.providers import all_providers
 from mcp_proxy.routing.facts import Policy, Route
 from mcp_proxy.routing.fallbacks import BUILT_IN
-from mcp_proxy.settings import Settings
+from mcp_proxy.settings import PROVIDERS, Settings
 
 
 def open_vault(settings: Settings) -> Vault:
@@ -31,8 +32,9 @@ def open_vault(settings: Settings) -> Vault:
 
 
 def configured_accounts(settings: Settings) -> list[tuple[Account, Credential]]:
-    """The accounts that the configuration itself describes: a provider with a key there is one."""
-    return [
+    """The accounts that the configuration itself describes: a provider with a key, and what a size class has for
+    itself."""
+    own = [
         (
             Account(
                 id=AccountId(f"config-{name}"),
@@ -46,12 +48,48 @@ def configured_accounts(settings: Settings) -> list[tuple[Account, Credential]]:
         for name, provider in settings.providers.items()
         if provider.api_key is not None
     ]
+    return [*own, *(entry for size in settings.routing.tiers if (entry := _tier_account(settings, size)) is not None)]
+
+
+def _tier_account(settings: Settings, size: str) -> tuple[Account, Credential] | None:
+    """The account that a size class has for itself; `Policy.tiers` binds it."""
+    tier = settings.routing.tiers[size]
+    if tier.base_url is None or tier.api_key is None:
+        return None
+    provider = provider_at(tier.base_url, settings)
+    account = Account(
+        id=AccountId(f"config-{size}"),
+        provider=provider,
+        label=size,
+        base_url=tier.base_url,
+        # the variables are those of Claude Code's users, whose ANTHROPIC_AUTH_TOKEN is a bearer's
+        auth="bearer" if provider == "custom" else None,
+        models=(tier.model,) if tier.model is not None else (),
+    )
+    return account, ApiKey(tier.api_key)
+
+
+def provider_at(base_url: str, settings: Settings) -> ProviderName:
+    """Whose an address is: a provider's that is set to it, or that is at home on the host; else `custom`."""
+    for name, provider in settings.providers.items():
+        if base_url in provider.base_urls:
+            return ProviderName(name)
+    forms, host = all_providers(), urlsplit(base_url).hostname
+    for name in map(ProviderName, PROVIDERS):
+        home = forms[name].base_url if name in forms and isinstance(forms[name].sign_in, ApiKeySignIn) else None
+        if home is not None and urlsplit(home).hostname == host:
+            return name
+    return ProviderName("custom")
 
 
 def make_catalog(settings: Settings) -> Catalog:
     """Every provider's form, with what the operator set for it."""
-    providers = all_providers()
-    return Catalog(providers, {name: _options(settings, form) for name, form in providers.items()})
+    return Catalog(all_providers(), make_options(settings))
+
+
+def make_options(settings: Settings) -> dict[ProviderName, Options]:
+    """What the operator set, provider by provider."""
+    return {name: _options(settings, form) for name, form in all_providers().items()}
 
 
 def _options(settings: Settings, form: Provider) -> Options:
@@ -84,15 +122,25 @@ def make_policy(settings: Settings) -> Policy:
     routing = settings.routing
     return Policy(
         soft_limit=routing.soft_limit,
+        reserve=routing.reserve,
         max_attempts=routing.max_attempts,
         max_wait=float(routing.max_wait),
+        failover_on=routing.failover_on,
         substitutes=routing.fallback,
         aliases=routing.aliases,
+        own_aliases={ProviderName(name): own.aliases for name, own in settings.providers.items() if own.aliases},
         fallbacks={**BUILT_IN, **routing.fallbacks} if routing.fallback else {},
         own_rows=frozenset(routing.fallbacks),
-        tiers={Size(size): Route(ProviderName(provider)) for size, provider in routing.tiers.items()},
+        tiers={Size(size): _route(settings, size) for size in routing.tiers},
         providers=frozenset(all_providers()),
     )
+
+
+def _route(settings: Settings, size: str) -> Route:
+    tier = settings.routing.tiers[size]
+    if (own := _tier_account(settings, size)) is not None:
+        return Route(ProviderName(own[0].provider), own[0].id, tier.model)
+    return Route(ProviderName(tier.provider) if tier.provider is not None else None, None, tier.model)
 
 
 def _mark(accounts_file: Path, port: int | str) -> str:

@@ -17,6 +17,7 @@ from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog,
 from mcp_proxy.cli.clock import SystemClock, local_now
 from mcp_proxy.cli.ledger import VaultLedger
 from mcp_proxy.cli.logs import configure
+from mcp_proxy.cli.reload import Reload, reconfigure
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.app import build_app
 from mcp_proxy.server.auth import Cors, Door
@@ -134,7 +135,11 @@ async def started(
     try:
         await gateway.start()
         edge = make_application(settings, gateway, room)
-        yield gateway, make_server(edge, gateway.drain, float(settings.server.idle_timeout), grace, room.connections)
+        server = make_server(edge, gateway.drain, float(settings.server.idle_timeout), grace, room.connections)
+        reload = Reload(settings, lambda new: reconfigure(gateway, new), server.terminal.look)
+        server.reload = reload.ask
+        gateway.background("settings", reload.follow)
+        yield gateway, server
     finally:
         await gateway.stop()
 

@@ -41,6 +41,7 @@ app["--help"].group = app["--version"].group = HELP
 app.command("mcp_proxy.cli.serve:app", name="serve", help="Run the server.", group=SERVE)
 app.command("mcp_proxy.cli.demo:app", name="demo", help="Show it at work on simulated providers.", group=SERVE)
 app.command("mcp_proxy.cli.accounts:app", name="accounts", help="Add, list and look after accounts.", group=ACCOUNTS)
+app.command("mcp_proxy.cli.config:app", name="config", help="Show and check what is set, and where.", group=HELP)
 app.command("mcp_proxy.cli.status:app", name="status", help="Health of the running server.", group=LOOK)
 app.command("mcp_proxy.cli.limits:app", name="limits", help="What is left of every account's limits.", group=LOOK)
 app.command("mcp_proxy.cli.models:app", name="models", help="Models a client may ask for, and who serves.", group=LOOK)

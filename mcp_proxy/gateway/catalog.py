@@ -43,7 +43,11 @@ class Catalog:
         self.providers = providers
         self._options = options
         self._targets: dict[str, Target] = {}
-        self._targets_of = -1
+        self._targets_of: tuple[int, Policy | None] = (-1, None)
+
+    def refit(self, options: Mapping[ProviderName, Options]) -> None:
+        """Take over what the operator has set anew; seats that stand have to be made again."""
+        self._options = options
 
     def provider(self, account: Account) -> Provider | None:
         """The account's provider; None for one this version does not know."""
@@ -88,9 +92,10 @@ class Catalog:
         )
 
     def resolve(self, asked: str, pool: Pool, policy: Policy) -> Target:
-        """Who serves a name. Remembered until an account or what it serves changes."""
-        if self._targets_of != pool.version or len(self._targets) >= MAX_NAMES:
-            self._targets, self._targets_of = {}, pool.version
+        """Who serves a name. Remembered until an account or what it serves changes, or the policy is another one."""
+        version, known = self._targets_of
+        if version != pool.version or known is not policy or len(self._targets) >= MAX_NAMES:
+            self._targets, self._targets_of = {}, (pool.version, policy)
         target = self._targets.get(asked)
         if target is None:
             target = self._targets[asked] = resolve(asked, pool.seats, policy)

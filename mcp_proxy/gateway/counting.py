@@ -35,7 +35,10 @@ class _Count(msgspec.Struct):
 
 
 class Counter:
-    """Counts tokens. Its failures touch no account and no conversation: a count is free and may be wrong."""
+    """Counts tokens. Its failures touch no account and no conversation: a count is free and may be wrong.
+
+    policy  may be replaced while it is in use
+    """
 
     def __init__(
         self,
@@ -48,19 +51,19 @@ class Counter:
         calibration: Calibration,
     ) -> None:
         self._pool, self._catalog, self._tokens = pool, catalog, tokens
-        self._client, self._policy, self._clock = client, policy, clock
+        self._client, self.policy, self._clock = client, policy, clock
         self._calibration = calibration
         self._unsupported: dict[tuple[AccountId, str], Instant] = {}
 
     async def count(self, ask: Ask, request: RequestId) -> int | Failure:
         """Input tokens. A `Failure` only where the request itself is at fault, or nobody serves the model."""
-        target = self._catalog.resolve(ask.model, self._pool, self._policy)
+        target = self._catalog.resolve(ask.model, self._pool, self.policy)
         if not target.serving:
             return unserved(ask.model, self._pool.seats)
         now = self._clock.now()
         facts = Facts(request, target, session="", agent="", tokens=0, stream=False)
-        candidates = decide(facts, self._pool.seats, self._policy, now).candidates
-        first = candidates[0].offer if candidates else next(iter(target.serving.values())).offer
+        candidates = decide(facts, self._pool.seats, self.policy, now).candidates
+        first = candidates[0].offer if candidates else next(iter(target.serving.values()))[0].offer
         for candidate in candidates:
             if self._unsupported.get((candidate.account, candidate.offer.model), now) > now:
                 continue

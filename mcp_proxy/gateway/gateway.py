@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,12 +13,12 @@ from accounts.model import Account, Credential, OAuthGrant
 from mcp_proxy.core.change import StateStore
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Transport, header
-from mcp_proxy.core.ids import AccountId, RequestId
+from mcp_proxy.core.ids import AccountId, ProviderName, RequestId
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.calibration import Calibration
 from mcp_proxy.gateway import report
-from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.counting import Counter
 from mcp_proxy.gateway.exchange import Exchange, Surroundings
 from mcp_proxy.gateway.gate import Gate
@@ -110,6 +110,25 @@ class Gateway:
         )
         for name, job in jobs:
             self._jobs.run_forever(name, job)
+
+    def reconfigure(
+        self,
+        *,
+        policy: Policy,
+        options: Mapping[ProviderName, Options],
+        fixed: Sequence[tuple[Account, Credential]],
+    ) -> None:
+        """Go on with other settings. A request under way keeps the policy that it began with.
+
+        What is known of accounts that stay is kept.
+        """
+        self.policy = self._counter.policy = policy
+        self._around = replace(self._around, policy=policy)
+        self._readings.ask_anew(self.roster.refit(fixed, options))
+
+    def background(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        """Work that lasts as long as the gateway does: begun again when it ends or fails."""
+        self._jobs.run_forever(name, job)
 
     async def stop(self) -> None:
         """End the background work, keep what was learnt, close the connections."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -99,6 +99,11 @@ class Readings:
         if due:
             await asyncio.gather(*due)
         self._all_asked.set()
+
+    def ask_anew(self, accounts: Iterable[AccountId]) -> None:
+        """Ask these as if they had never been asked: they are asked elsewhere now, or with another key."""
+        for account in accounts:
+            self._schedules.pop(account, None)
 
     async def listed(self) -> bool:
         """Wait until every account was asked once which models it has, but not for long. False: that is long past."""

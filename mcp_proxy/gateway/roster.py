@@ -9,9 +9,9 @@ from dataclasses import replace
 import structlog
 
 from accounts.model import Account, Credential, same_credential
-from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.ids import AccountId, ProviderName
 from mcp_proxy.core.provider import Listed
-from mcp_proxy.gateway.catalog import Catalog
+from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.jobs import FIRST_PAUSE, LONGEST_PAUSE, Jobs
 from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.pool import Pool
@@ -79,6 +79,30 @@ class Roster:
                 if not self._failing:
                     log.error("account store unreadable, serving from memory", error=str(exc))
                 self._failing = True
+
+    def refit(
+        self, fixed: Sequence[tuple[Account, Credential]], options: Mapping[ProviderName, Options]
+    ) -> set[AccountId]:
+        """Take over what the configuration says now; the accounts that are asked elsewhere, or with another key.
+
+        What those listed as their models is forgotten.
+        """
+        before = self._reached()
+        self._fixed = tuple(fixed)
+        self._catalog.refit(options)
+        after = self._reached()
+        moved = {account for account, way in after.items() if before.get(account) != way}
+        self._listed = {account: listed for account, listed in self._listed.items() if account not in moved}
+        if self.open:
+            self._seat_all()
+        return moved
+
+    def _reached(self) -> dict[AccountId, object]:
+        """Where and with what each account is asked."""
+        return {
+            account.id: (self._catalog.base_url(account), account.auth, credential)
+            for account, credential in (*self._held, *self._fixed)
+        }
 
     def discovered(self, account: AccountId, listed: tuple[Listed, ...]) -> None:
         """An account's own list of models was read."""

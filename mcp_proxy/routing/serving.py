@@ -45,6 +45,8 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     serving: dict[AccountId, tuple[Serving, ...]] = {account: (way,) for account, way in first.items()}
     if policy.fallbacks:
         own = seats if bound is None or _exact(name, seats, policy) else _of(bound[1], seats)
+        elsewhere = _bound_accounts(policy) - set(serving)
+        own = [seat for seat in own if seat.id not in elsewhere]
         _add_fallbacks(serving, bound[0] if bound else name, own, policy)
     return Target(asked, serving)
 
@@ -82,6 +84,8 @@ def _stand_in(model: str, seat: Seat) -> Offer | None:
 def _named(wanted: _Wanted, asked: str, seats: list[Seat], policy: Policy) -> Ways:
     name, size = wanted.name, size_of(wanted.name)
     route = None if wanted.aliased or wanted.bound is not None else _route(name, size, policy)
+    if wanted.bound is None:
+        seats = _unbound(name, size, route, seats, policy)
     if route is not None and (found := _routed(name, size, route, seats, policy)):
         others = _any(name, seats, policy) | _exact(name, seats, policy) | _by_size(size, seats)
         return _with_others(found, others, policy)
@@ -110,6 +114,20 @@ def _route(name: str, size: Size | None, policy: Policy) -> Route | None:
     """The operator's line for a size class; a name that is such a line's model belongs to it too."""
     named = next((route for route in policy.tiers.values() if route.model == name), None)
     return named or (policy.tiers.get(size) if size is not None else None)
+
+
+def _bound_accounts(policy: Policy) -> set[AccountId]:
+    """The accounts that are for a size class alone."""
+    return {route.account for route in policy.tiers.values() if route.account is not None}
+
+
+def _unbound(name: str, size: Size | None, route: Route | None, seats: list[Seat], policy: Policy) -> list[Seat]:
+    """The seats without those that are for other size classes; a name of no class may be theirs by their list."""
+    own = {each.account for each in (route, policy.tiers.get(size) if size is not None else None) if each is not None}
+    others = _bound_accounts(policy) - own
+    if not others:
+        return seats
+    return [seat for seat in seats if seat.id not in others or (size is None and ModelId(name) in seat.offers)]
 
 
 def _routed(name: str, size: Size | None, route: Route, seats: list[Seat], policy: Policy) -> Ways:

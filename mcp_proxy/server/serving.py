@@ -17,6 +17,7 @@ import uvicorn
 
 from mcp_proxy.server.guard import MAX_CONNECTIONS, GuardedHttp
 from mcp_proxy.server.stream import Edge
+from mcp_proxy.server.terminal import Terminal
 
 GRACE_SECONDS = 20.0
 """What running streams get at the end; the helm of a container waits longer (deploy/compose.yaml)."""
@@ -26,17 +27,25 @@ BACKLOG = 2048
 LAST_SECONDS = 0.7
 """After a second signal: then the process ends, whatever a thread still waits for. Both stores survive a kill."""
 
+HANGUP: int | None = getattr(signal, "SIGHUP", None)
+"""What a closed terminal ends us by, as politely as the others; from anybody else it is a wish to read the settings."""
+
 TOLD_BY = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
-"""A terminal that is closed ends us as politely as the others."""
 
 
 class Server(uvicorn.Server):
-    """Ends politely on the first signal, at once on the second, and leaves the exit status to its caller."""
+    """Ends politely on the first signal, at once on the second, and leaves the exit status to its caller.
+
+    reload    what SIGHUP asks for where no terminal was closed; None: to end, as the others do
+    terminal  whether it was
+    """
 
     def __init__(self, config: uvicorn.Config, edge: Edge, drain: Callable[[], None], grace: float) -> None:
         super().__init__(config)
         self._edge, self._drain, self._grace = edge, drain, grace
         self.greet: Callable[[], None] = lambda: None
+        self.reload: Callable[[], None] | None = None
+        self.terminal = Terminal()
         self._loop = asyncio.get_running_loop()
         self.interrupted = False
 
@@ -47,8 +56,12 @@ class Server(uvicorn.Server):
             self.greet()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The handler of every signal that tells us to end."""
-        self._loop.call_soon_threadsafe(self._told, sig)
+        """The handler of every signal that tells us something."""
+        wish = self.reload if sig == HANGUP and self.reload is not None and not self.terminal.closed() else None
+        if wish is not None:
+            self._loop.call_soon_threadsafe(wish)
+        else:
+            self._loop.call_soon_threadsafe(self._told, sig)
 
     def _told(self, sig: int) -> None:
         if self.should_exit:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+Stamp: TypeAlias = tuple[int, int, int] | None
+"""How a file is: when it was written, its size, and which it is; None where there is none to be seen."""
 
 
 class SettingsError(Exception):
-    """A setting that cannot be used: one or two lines that say where it came from, never a secret's value."""
+    """A setting that cannot be used: one or two lines that say where it came from, never a secret's value.
+
+    problems  everything that was found wrong, the first being this one
+    files     the files that were read, and how they were: a change of one may put it right
+    """
 
     exit_code = 2
+
+    def __init__(self, why: str, problems: Iterable[str] = (), files: Mapping[Path, Stamp] | None = None) -> None:
+        super().__init__(why)
+        self.problems = tuple(problems) or (why,)
+        self.files = dict(files or {})
 
 
 class UnusableError(ValueError):

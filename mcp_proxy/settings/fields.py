@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from accounts.model import Secret
 from mcp_proxy.core.time import Seconds
 from mcp_proxy.settings import values
+from mcp_proxy.settings.model import FAILOVER_ON as FAILOVER_STATUSES
 from mcp_proxy.settings.model import LogFormat, LogLevel
 from mcp_proxy.settings.sources import Field
 
@@ -55,6 +58,10 @@ SOFT_LIMIT = Field[float | None](
 )
 MAX_ATTEMPTS = Field("routing.max_attempts", values.whole(1, 100), 5)
 MAX_WAIT = Field("routing.max_wait", values.seconds(0, 3600), Seconds(120.0))
+FAILOVER_ON = Field("routing.failover_on", values.statuses, FAILOVER_STATUSES)
+
+JOURNAL_ENABLED = Field("journal.enabled", values.boolean, True)
+JOURNAL_DAYS = Field("journal.retention_days", values.whole(1, 3650), 90)
 
 LOG_LEVEL = Field[LogLevel]("log.level", values.one_of(LEVELS), "info", env="LOG_LEVEL")
 LOG_FORMAT = Field[LogFormat]("log.format", values.one_of(FORMATS), "text", env="LOG_FORMAT")
@@ -71,9 +78,34 @@ GOOGLE_SECRET = Field[Secret | None](
     "google.client_secret", values.secret, None, env="GOOGLE_CLIENT_SECRET", secret=True, filed=False
 )
 
-FIELDS: tuple[Field[object], ...] = tuple(field for field in list(globals().values()) if isinstance(field, Field))
+SIZES = ("haiku", "sonnet", "opus", "fable")
 
-MAPPINGS = ("fallbacks", "aliases", "tiers")
+
+class TierFields(NamedTuple):
+    """A size class's variables: those of an account that is for it alone, and Claude Code's own of its model."""
+
+    base_url: Field[str | None]
+    api_key: Field[Secret | None]
+    model: Field[str | None]
+
+
+def _tier(size: str) -> TierFields:
+    place, name = f"routing.tiers.{size}", size.upper()
+    return TierFields(
+        Field[str | None](f"{place}.base_url", values.url, None, env=f"{name}_PROVIDER_BASE_URL", filed=False),
+        Field[Secret | None](
+            f"{place}.api_key", values.secret, None, env=f"{name}_PROVIDER_API_KEY", secret=True, filed=False
+        ),
+        Field[str | None](f"{place}.model", values.text, None, env=f"ANTHROPIC_DEFAULT_{name}_MODEL", filed=False),
+    )
+
+
+TIERS = {size: _tier(size) for size in SIZES}
+
+_ALL: list[object] = [*globals().values(), *(field for tier in TIERS.values() for field in tier)]
+FIELDS: tuple[Field[object], ...] = tuple(field for field in _ALL if isinstance(field, Field))
+
+MAPPINGS = ("fallbacks", "aliases", "tiers", "reserve")
 """The tables within `[routing]`."""
 
 
@@ -83,4 +115,7 @@ def section(name: str) -> set[str]:
     return found | set(MAPPINGS) if name == "routing" else found
 
 
-SECTIONS = ("server", "routing", "providers", "log")
+FREE = ("providers", "accounts", "prices")
+"""The sections whose keys are names of their own."""
+
+SECTIONS = ("server", "routing", "journal", "log", *FREE)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from mcp_proxy.settings import fields
+from mcp_proxy.settings.budgets import read_account_budgets, read_prices
 from mcp_proxy.settings.errors import SettingsError
 from mcp_proxy.settings.model import (
     NO_KEY,
     Cors,
     Folders,
     GoogleClient,
+    JournalSettings,
     LogSettings,
     Paths,
     ServerSettings,
@@ -21,7 +24,7 @@ from mcp_proxy.settings.model import (
 )
 from mcp_proxy.settings.providers import read_providers
 from mcp_proxy.settings.routing import read_routing
-from mcp_proxy.settings.sources import Sources, check_keys, gather, read_table, table_at
+from mcp_proxy.settings.sources import Found, Sources
 
 
 def from_process(flags: Mapping[str, object] | None = None) -> Settings:
@@ -36,15 +39,24 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], folders: Folde
              env_file, workers, url; None or absent: not given
     folders  where our files are unless variables say otherwise; None: the platform's
 
-    Raises `SettingsError`.
+    Raises `SettingsError`, with everything that cannot be used.
     """
-    sources = gather(flags, environ)
+    sources = Sources(flags)
+    try:
+        sources.gather(environ)
+        return _loaded(sources, folders, partial(load, flags, environ, folders))
+    except SettingsError as error:
+        problems = dict.fromkeys((*sources.problems, *error.problems))
+        raise SettingsError(next(iter(problems)), problems, sources.files) from None
+
+
+def _loaded(sources: Sources, folders: Folders | None, again: Callable[[], Settings]) -> Settings:
     paths = _paths(sources, folders)
     debug = sources.take(fields.DEBUG)
     level = sources.take(fields.LOG_LEVEL)
     if debug:
-        sources.origin["log.level"] = sources.origin["debug"]
-    return Settings(
+        sources.origin["log.level"], sources.values["log.level"] = sources.origin["debug"], "debug"
+    found = Settings(
         server=_server(sources),
         routing=read_routing(sources),
         providers=read_providers(sources),
@@ -58,21 +70,31 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], folders: Folde
         google=GoogleClient(sources.take(fields.GOOGLE_ID), sources.take(fields.GOOGLE_SECRET)),
         debug=debug,
         origin=sources.origin,
+        again=again,
+        hidden=frozenset(sources.hidden),
+        accounts=read_account_budgets(sources),
+        journal=JournalSettings(sources.take(fields.JOURNAL_ENABLED), sources.take(fields.JOURNAL_DAYS)),
+        prices=read_prices(sources),
+        values=sources.values,
+        files={paths.config_file: None, **sources.files},
     )
+    sources.settled()
+    return found
+
+
+def config_file_of(flags: Mapping[str, object], environ: Mapping[str, str]) -> Path:
+    """Where the config file is looked for, whatever it holds. Raises `SettingsError`."""
+    sources = Sources(flags)
+    sources.gather(environ)
+    return _config_file(sources, _folders(sources, None))
 
 
 def _paths(sources: Sources, folders: Folders | None) -> Paths:
     """Where the files are; reads the config file into the sources on the way."""
-    home = sources.take(fields.HOME)
-    if home is not None:
-        folders = Folders.all_in(_absolute(home))
-    elif folders is None:
-        folders = Folders.of_platform()
-    named = sources.take(fields.CONFIG)
-    config_file = _absolute(named) if named else folders.config / "config.toml"
-    if named or _present(config_file):
-        sources.table = read_table(config_file, sources.origin.get("config", "config file"))
-        sources.table_name = str(config_file)
+    folders = _folders(sources, folders)
+    config_file = _config_file(sources, folders)
+    if "config" in sources.origin or _present(config_file):
+        sources.read_config(config_file, sources.origin.get("config", "config file"))
         _check_table(sources)
     accounts = sources.take(fields.ACCOUNTS)
     return Paths(
@@ -82,6 +104,18 @@ def _paths(sources: Sources, folders: Folders | None) -> Paths:
         vault_key_file=folders.config / "vault.key",
         state_file=folders.state / "state.db",
     )
+
+
+def _folders(sources: Sources, folders: Folders | None) -> Folders:
+    home = sources.take(fields.HOME)
+    if home is not None:
+        return Folders.all_in(_absolute(home))
+    return folders or Folders.of_platform()
+
+
+def _config_file(sources: Sources, folders: Folders) -> Path:
+    named = sources.take(fields.CONFIG)
+    return _absolute(named) if named else folders.config / "config.toml"
 
 
 def _present(path: Path) -> bool:
@@ -100,15 +134,17 @@ def _absolute(path: str) -> Path:
 
 
 def _check_table(sources: Sources) -> None:
-    check_keys(sources.table, fields.SECTIONS, "", sources.table_name)
+    sources.check_keys(sources.table, fields.SECTIONS, "")
     for name in fields.SECTIONS:
-        table = table_at(sources.table, name, "", sources.table_name)
-        if name != "providers":
-            check_keys(table, fields.section(name), name, sources.table_name)
+        table = sources.table_at(name)
+        if name not in fields.FREE:
+            sources.check_keys(table, fields.section(name), name)
 
 
 def _server(sources: Sources) -> ServerSettings:
-    raw = sources.variable("PROXY_API_KEY", secret=True)
+    raw: Found | None = None
+    with sources.noting():
+        raw = sources.variable("PROXY_API_KEY", secret=True)
     empty = raw is not None and not str(raw.value).strip()
     return ServerSettings(
         host=sources.take(fields.HOST),
@@ -134,7 +170,8 @@ def _cors(sources: Sources) -> Cors | None:
         max_age=sources.take(fields.CORS_MAX_AGE),
     )
     if enabled and not found.allow_origins:
-        raise SettingsError(
-            f"{sources.origin['server.cors_enabled']} needs CORS_ALLOW_ORIGIN: which web pages may read answers"
-        )
+        with sources.noting():
+            raise SettingsError(
+                f"{sources.origin['server.cors_enabled']} needs CORS_ALLOW_ORIGIN: which web pages may read answers"
+            )
     return found if enabled else None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from accounts.model import Auth, Secret
 from mcp_proxy.core.time import Seconds
-from mcp_proxy.settings.errors import SettingsError
+from mcp_proxy.settings.errors import SettingsError, Stamp
 
 LogLevel: TypeAlias = Literal["silent", "error", "warn", "info", "debug"]
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -104,16 +104,70 @@ class ServerSettings:
         return f"http://{address}:{self.port}" if address.version == 4 else f"http://[{address}]:{self.port}"
 
 
+FAILOVER_ON = frozenset({429, 500, 502, 503, 504, 529})
+"""The statuses after which the next account is tried, unless others are set."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierSettings:
+    """Who serves a size class.
+
+    provider  whose accounts; None: whoever serves the model
+    model     what it is served by; None: the name that was asked for, else the provider's own model of the class
+    base_url  the address of an account that is for this class alone, and `api_key` its key; both or neither
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    base_url: str | None = None
+    api_key: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """How many tokens may be used within a rolling window, where an upstream does not say.
+
+    window       its length; `window_name` as it was written, "7d"
+    limit        tokens
+    threshold    the fraction of them from which on what is left is kept for last
+    """
+
+    window: Seconds
+    window_name: str
+    limit: int
+    threshold: float = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSettings:
+    """What a model's tokens cost, in US dollars a million; None: the price's usual relation to `input`."""
+
+    input: float
+    output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """Whether exchanges are written down, and for how many days they are kept."""
+
+    enabled: bool = True
+    retention_days: int = 90
+
+
 @dataclass(frozen=True, slots=True)
 class RoutingSettings:
     """How accounts are chosen.
 
     soft_limit    fraction left at or below which an account is kept for last; None: off
+    reserve       the same for single windows, by their names ("5h", "7d"), in place of `soft_limit`
     max_attempts  failed attempts for one request, limits not counted
     max_wait      longest wait for a reset when all are exhausted
-    fallbacks     model to the models asked instead; over the built-in table, model by model
+    failover_on   the statuses after which the next account is tried
+    fallbacks     model to the models asked instead; over the built-in table, model by model; empty: none for it
     aliases       what a client asks for (`*` matches anything) to what is asked upstream, in the file's order
-    tiers         size class to provider
+    tiers         size class to who serves it
     """
 
     fallback: bool
@@ -122,7 +176,9 @@ class RoutingSettings:
     max_wait: Seconds
     fallbacks: Mapping[str, tuple[str, ...]]
     aliases: Mapping[str, str]
-    tiers: Mapping[str, str]
+    tiers: Mapping[str, TierSettings]
+    reserve: Mapping[str, float] = field(default_factory=dict)
+    failover_on: frozenset[int] = FAILOVER_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +193,8 @@ class ProviderSettings:
     models          the only models served with `api_key`
     client_version  what the client-version header says
     client_id       the OAuth client that its accounts sign in with, and its secret
+    aliases         what its accounts are asked for to the model they serve it by
+    budgets         how many tokens each of its accounts may use, window by window
     urls            every other address of the provider, by its name ("quota_url")
     """
 
@@ -150,6 +208,8 @@ class ProviderSettings:
     client_version: str | None = None
     client_id: str | None = None
     client_secret: Secret | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    budgets: tuple[BudgetSettings, ...] = ()
     urls: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -221,7 +281,14 @@ class GoogleClient:
 class Settings:
     """All of it.
 
-    origin  where each value came from, by its key ("server.port"); a default has no entry
+    origin    where each value came from, by its key ("server.port"); a default has no entry
+    again     reads the same places anew; raises `SettingsError`
+    values    every single setting, by its key
+    hidden    the keys whose values must not be shown, since the config file takes them from a variable
+    files     what it was read from, and how that was: config, env and secret files; the user's own config file also
+              where there is none
+    accounts  budgets of single accounts, by an account's id or `provider/label`
+    prices    by model
     """
 
     server: ServerSettings
@@ -233,6 +300,13 @@ class Settings:
     google: GoogleClient
     debug: bool
     origin: Mapping[str, str]
+    again: Callable[[], Settings] = field(compare=False, repr=False)
+    values: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
+    hidden: frozenset[str] = frozenset()
+    files: Mapping[Path, Stamp] = field(default_factory=dict, compare=False, repr=False)
+    accounts: Mapping[str, tuple[BudgetSettings, ...]] = field(default_factory=dict)
+    journal: JournalSettings = JournalSettings()
+    prices: Mapping[str, PriceSettings] = field(default_factory=dict)
 
     def origin_of(self, key: str) -> str:
         """Where a value came from, for people: "PORT (environment)", "--port", "default"."""

@@ -1,4 +1,4 @@
-"""`[routing]` and its three tables."""
+"""`[routing]` and its tables of free names."""
 
 from __future__ import annotations
 
@@ -6,38 +6,33 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mcp_proxy.settings import fields, values
-from mcp_proxy.settings.errors import SettingsError, suggestion
-from mcp_proxy.settings.model import PROVIDERS, RoutingSettings
-from mcp_proxy.settings.sources import Sources, table_at
+from mcp_proxy.settings.model import RoutingSettings
+from mcp_proxy.settings.sources import Sources
+from mcp_proxy.settings.tiers import read_tiers
 
 T = TypeVar("T")
 
-SIZES = ("haiku", "sonnet", "opus", "fable")
-
 
 def read_routing(sources: Sources) -> RoutingSettings:
-    """Raises `SettingsError`."""
-    tiers = _mapping(sources, "tiers", values.one_of(PROVIDERS))
-    for size in tiers:
-        if size not in SIZES:
-            near = suggestion(size, SIZES)
-            raise SettingsError(f"routing.tiers.{size} ({sources.table_name}) is none of {', '.join(SIZES)}{near}")
+    """How accounts are chosen; what cannot be used is noted."""
     return RoutingSettings(
         fallback=sources.take(fields.FALLBACK),
         soft_limit=sources.take(fields.SOFT_LIMIT),
         max_attempts=sources.take(fields.MAX_ATTEMPTS),
         max_wait=sources.take(fields.MAX_WAIT),
-        fallbacks=_mapping(sources, "fallbacks", values.words),
-        aliases=_mapping(sources, "aliases", values.text),
-        tiers=tiers,
+        failover_on=sources.take(fields.FAILOVER_ON),
+        reserve=mapping(sources, ("routing", "reserve"), values.fraction),
+        fallbacks=mapping(sources, ("routing", "fallbacks"), values.words),
+        aliases=mapping(sources, ("routing", "aliases"), values.text),
+        tiers=read_tiers(sources),
     )
 
 
-def _mapping(sources: Sources, name: str, read: Callable[[object], T]) -> dict[str, T]:
+def mapping(sources: Sources, path: tuple[str, ...], read: Callable[[object], T]) -> dict[str, T]:
     """A table of free names; order is kept."""
-    routing = table_at(sources.table, "routing", "", sources.table_name)
     found: dict[str, T] = {}
-    for key, value in table_at(routing, name, "routing.", sources.table_name).items():
-        place = f'routing.{name}."{key}"'
-        found[key] = sources.use(place, sources.filled(value, f"{place} ({sources.table_name})"), read)
+    for key, value in sources.table_at(*path).items():
+        place = f'{".".join(path)}."{key}"'
+        with sources.noting():
+            found[key] = sources.use(place, sources.filled(value, f"{place} ({sources.table_name})"), read)
     return found

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from mcp_proxy.settings.environment import parse_env_file
-from mcp_proxy.settings.errors import SettingsError, UnusableError, suggestion
+from mcp_proxy.settings.errors import SettingsError, Stamp, UnusableError, suggestion
 
 T = TypeVar("T")
 
@@ -56,29 +57,66 @@ class Sources:
     variables  name to value and to where it stood; the environment is over the env file
     table      the config file, tables within tables
     table_name the config file's path, for people
+    values     every setting that was asked for, as it is in force, by its key
+    hidden     the keys whose values must not be shown: the config file takes them from a variable
+    files      every file that was read, and how it was just before
+    problems   what cannot be used, in the order in which it was met
     """
 
     flags: Mapping[str, object]
-    variables: Mapping[str, Found]
+    variables: Mapping[str, Found] = field(default_factory=dict)
     table: Mapping[str, object] = field(default_factory=dict)
     table_name: str = "config file"
     origin: dict[str, str] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    files: dict[Path, Stamp] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def gather(self, environ: Mapping[str, str]) -> None:
+        """Take up the variables, with those of the env file that a flag names. Raises `SettingsError`."""
+        variables: dict[str, Found] = {}
+        named = self.flags.get("env_file")
+        if named is not None:
+            path = Path(str(named)).expanduser()
+            for name, value in parse_env_file(self.read(path, "--env-file"), str(path)).items():
+                variables[name] = Found(value, f"{name} (env file {path})", shown=True)
+        for name, value in environ.items():
+            variables[name] = Found(value, f"{name} (environment)", shown=True)
+        self.variables = variables
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """What cannot be used within is a problem of its own: the settings beside it are looked at all the same."""
+        try:
+            yield
+        except SettingsError as error:
+            self.problems += [each for each in error.problems if each not in self.problems]
+
+    def settled(self) -> None:
+        """Everything was looked at. Raises `SettingsError` with all that cannot be used."""
+        if self.problems:
+            raise SettingsError(self.problems[0], self.problems, self.files)
 
     def take(self, wanted: Field[T]) -> T:
-        """The value of a setting. Raises `SettingsError`."""
-        found = self._find(wanted)
-        if found is None:
-            return wanted.default
-        return self.use(wanted.key, found, wanted.read)
+        """The value of a setting; the default where it cannot be used, which is noted."""
+        with self.noting():
+            found = self.find(wanted)
+            if found is not None:
+                return self.use(wanted.key, found, wanted.read)
+        self.values[wanted.key] = wanted.default
+        return wanted.default
 
     def use(self, key: str, found: Found, read: Callable[[object], T]) -> T:
-        """Read what was found and remember where."""
+        """Read what was found and remember where. Raises `SettingsError`."""
         try:
             value = read(found.value)
         except UnusableError as why:
             shown = f": {found.value!r}"[:80] if found.shown and why.shown else ""
             raise SettingsError(f"{found.origin} {why}{shown}") from None
-        self.origin[key] = found.origin
+        self.origin[key], self.values[key] = found.origin, value
+        if not found.shown:
+            self.hidden.add(key)
         return value
 
     def variable(self, name: str, *, secret: bool) -> Found | None:
@@ -88,7 +126,7 @@ class Sources:
         if direct and by_file:
             raise SettingsError(f"{direct.origin} and {by_file.origin} are both set: keep one")
         if by_file:
-            content = read_file(Path(str(by_file.value)).expanduser(), by_file.origin)
+            content = self.read(Path(str(by_file.value)).expanduser(), by_file.origin)
             return Found(content, by_file.origin, shown=False)
         return direct and direct._replace(shown=not secret)
 
@@ -124,7 +162,45 @@ class Sources:
         filled = fill(value)
         return Found(filled, origin, shown=not named and not secret)
 
-    def _find(self, wanted: Field[T]) -> Found | None:
+    def read(self, path: Path, origin: str) -> str:
+        """A small UTF-8 file, remembered as one that was read. Raises `SettingsError`."""
+        self.files[path] = stamp_of(path)
+        return read_file(path, origin)
+
+    def read_config(self, path: Path, origin: str) -> None:
+        """Take over a TOML file. Raises `SettingsError`."""
+        self.table_name = str(path)
+        try:
+            self.table = tomllib.loads(self.read(path, origin))
+        except tomllib.TOMLDecodeError as error:
+            # Its text holds the place and at most a character or a key, no value.
+            raise SettingsError(f"{path}: not valid TOML: {error}") from None
+        except (RecursionError, ValueError):
+            raise SettingsError(f"{path}: not valid TOML: too deep, or a number too large") from None
+
+    def table_at(self, *path: str) -> Mapping[str, object]:
+        """A table of the config file; empty where it is absent, or no table, which is noted."""
+        found: object = self.table
+        for number, part in enumerate(path, start=1):
+            found = found.get(part, {}) if isinstance(found, Mapping) else {}
+            if not isinstance(found, Mapping):
+                place = ".".join(path[:number])
+                with self.noting():
+                    raise SettingsError(f"{place} ({self.table_name}) must be a table: [{place}]")
+                return {}
+        return found if isinstance(found, Mapping) else {}
+
+    def check_keys(self, table: Mapping[str, object], known: Iterable[str], place: str) -> None:
+        """Note every key nobody knows. `place` is the table's own key, empty at the top."""
+        known = sorted(known)
+        for key in table:
+            with self.noting():
+                if key not in known:
+                    full = f"{place}.{key}" if place else key
+                    raise SettingsError(f"{full} ({self.table_name}) is not a setting{suggestion(key, known)}")
+
+    def find(self, wanted: Field[T]) -> Found | None:
+        """What stands for a setting, unread; None where nothing does. Raises `SettingsError`."""
         if wanted.flag and self.flags.get(wanted.flag) is not None:
             value = self.flags[wanted.flag]
             flag = wanted.flag.replace("_", "-")
@@ -134,17 +210,13 @@ class Sources:
         return self.filed(wanted.key) if wanted.filed else None
 
 
-def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Sources:
-    """Flags and variables, with those of the env file that a flag names."""
-    variables: dict[str, Found] = {}
-    named = flags.get("env_file")
-    if named is not None:
-        path = Path(str(named)).expanduser()
-        for name, value in parse_env_file(read_file(path, "--env-file"), str(path)).items():
-            variables[name] = Found(value, f"{name} (env file {path})", shown=True)
-    for name, value in environ.items():
-        variables[name] = Found(value, f"{name} (environment)", shown=True)
-    return Sources(flags, variables)
+def stamp_of(path: Path) -> Stamp:
+    """How a file is now; never raises."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read_file(path: Path, origin: str) -> str:
@@ -165,31 +237,3 @@ def read_file(path: Path, origin: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SettingsError(f"{origin}: {path} is not UTF-8 text") from None
-
-
-def read_table(path: Path, origin: str) -> dict[str, object]:
-    """A TOML file. Raises `SettingsError`."""
-    try:
-        return tomllib.loads(read_file(path, origin))
-    except tomllib.TOMLDecodeError as error:
-        # Its text holds the place and at most a character or a key, no value.
-        raise SettingsError(f"{path}: not valid TOML: {error}") from None
-    except (RecursionError, ValueError):
-        raise SettingsError(f"{path}: not valid TOML: too deep, or a number too large") from None
-
-
-def check_keys(table: Mapping[str, object], known: Iterable[str], place: str, name: str) -> None:
-    """Refuse a key nobody knows. `place` is the table's own key, empty at the top."""
-    known = sorted(known)
-    for key in table:
-        if key not in known:
-            full = f"{place}.{key}" if place else key
-            raise SettingsError(f"{full} ({name}) is not a setting{suggestion(key, known)}")
-
-
-def table_at(table: Mapping[str, object], key: str, place: str, name: str) -> Mapping[str, object]:
-    """A table within a table; empty where it is absent."""
-    found = table.get(key, {})
-    if not isinstance(found, Mapping):
-        raise SettingsError(f"{place}{key} ({name}) must be a table: [{place}{key}]")
-    return found

@@ -17,6 +17,7 @@ from mcp_proxy.settings.errors import UnusableError, suggestion
 T = TypeVar("T", bound=str)
 
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_LENGTHS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 
 
@@ -92,6 +93,37 @@ def soft_limit(value: object) -> float | None:
     if value is False or (isinstance(value, str) and value.strip().lower() in ("false", "no", "off")):
         return None
     return number(value, 0.0, 1.0)
+
+
+def statuses(value: object) -> frozenset[int]:
+    """HTTP statuses of refusals and troubles; may be none."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise UnusableError("must be a list of statuses")
+    try:
+        return frozenset(map(whole(400, 599), parts))
+    except UnusableError as why:
+        raise UnusableError(f"holds something that {why}") from None
+
+
+def fraction(value: object) -> float:
+    return number(value, 0.0, 1.0)
+
+
+def price(value: object) -> float:
+    """US dollars a million tokens."""
+    return number(value, 0.0, 1_000_000.0)
+
+
+def duration(value: object) -> Seconds:
+    """A minute to a year, written as 90m, 5h, 7d or 4w."""
+    match = re.fullmatch(r"([0-9]{1,7})([mhdw])", text(value).lower())
+    if match is None:
+        raise UnusableError("is no length of time such as 90m, 5h, 7d or 4w")
+    found = int(match[1]) * _LENGTHS[match[2]]
+    if not _LENGTHS["m"] <= found <= 366 * _LENGTHS["d"]:
+        raise UnusableError("is not between a minute and a year")
+    return Seconds(float(found))
 
 
 def one_of(choices: tuple[T, ...]) -> Callable[[object], T]:

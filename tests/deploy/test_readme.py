@@ -38,6 +38,7 @@ def test_the_sample_config_is_accepted(tmp_path: Path) -> None:
         Folders.all_in(tmp_path),
     )
     assert found.routing.aliases and found.routing.tiers and found.provider("zai").tier == 2
+    assert found.accounts and found.prices and found.provider("zai").budgets and found.provider("zai").aliases
 
 
 def test_every_variable_it_names_is_read_and_every_one_read_is_named() -> None:

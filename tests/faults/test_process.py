@@ -289,7 +289,7 @@ def test_a_store_that_cannot_be_read_ends_the_start_and_stays_as_it_is(home: Pat
 # P4
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 async def test_told_to_end_it_takes_nobody_new_and_lets_a_running_answer_end(home: Path, number: int) -> None:
     """P4."""
     held = Held()
@@ -347,7 +347,6 @@ async def test_a_stream_that_never_ends_has_the_real_grace_and_then_is_told(home
     [
         (signal.SIGTERM, {0, 1}),
         pytest.param(signal.SIGINT, {130}, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, {0, 1}, marks=pytest.mark.slow),
     ],
 )
 async def test_told_twice_it_ends_within_a_second_whatever_waits(home: Path, number: int, codes: set[int]) -> None:

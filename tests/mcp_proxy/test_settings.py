@@ -14,6 +14,7 @@ from mcp_proxy.settings import (
     Folders,
     Settings,
     SettingsError,
+    TierSettings,
     clear_framework_environment,
     load,
     parse_env_file,
@@ -135,7 +136,7 @@ def test_the_sample_config_is_understood_key_by_key(read: Load) -> None:
     assert (found.routing.max_attempts, found.routing.max_wait) == (7, 60)
     assert found.routing.fallbacks == {"gemini-3-pro-high": ("claude-opus-4-6-thinking",)}
     assert found.routing.aliases == {"claude-haiku-*": "zai/glm-4.5-air"}
-    assert found.routing.tiers == {"haiku": "zai"}
+    assert found.routing.tiers == {"haiku": TierSettings("zai")}
     assert (found.log.level, found.log.format) == ("warn", "json")
     zai = found.provider("zai")
     assert (zai.base_url, zai.tier, zai.spread) == ("https://api.z.ai/api/anthropic", 2, True)
