@@ -46,9 +46,12 @@ def _without_safeguards(betas: str) -> str:
     return ",".join(beta for beta in betas.split(",") if not beta.strip().startswith(_SAFEGUARDS_BETA))
 
 
-def returning_headers(headers: Headers) -> Headers:
-    """What of an upstream's response headers goes back to the client."""
-    return tuple((name, value) for name, value in headers if name in _BACK)
+def returning_headers(headers: Headers, besides: tuple[str, ...] = ()) -> Headers:
+    """What of an upstream's response headers goes back to the client.
+
+    besides  how the names of others begin that do so too
+    """
+    return tuple((name, value) for name, value in headers if name in _BACK or name.startswith(besides))
 
 
 def credential(auth: Auth, key: str) -> tuple[str, str]:
