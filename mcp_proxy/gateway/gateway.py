@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.gateway import report
+from mcp_proxy.gateway.callers import Callers
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.counting import Counter
 from mcp_proxy.gateway.exchange import Exchange, Surroundings
@@ -24,6 +26,7 @@ from mcp_proxy.gateway.gate import Gate
 from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.keeping import Keeper
 from mcp_proxy.gateway.ledger import Ledger
+from mcp_proxy.gateway.logins import ReadLogin, no_login
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
 from mcp_proxy.gateway.roster import Roster
@@ -66,20 +69,24 @@ class Gateway:
         policy: Policy,
         clock: Clock,
         rng: random.Random,
+        login: ReadLogin = no_login,
+        callers: Callers | None = None,
     ) -> None:
+        callers = callers or Callers(secrets.token_bytes(32))
         self.policy, self._clock, self._store, self._clients = policy, clock, store, clients
         self.draining = asyncio.Event()
         self._jobs = Jobs()
         self._keeper = Keeper(store)
         self.pool = Pool(self._keeper.record)
         self._tokens = Tokens(catalog, clients.get, ledger, self._jobs, clock, rng)
+        self._tokens.login = login
         self._catalog = catalog
         self._gates: dict[str, Gate] = {}
         self.recent: deque[Exchange] = deque(maxlen=RECENT)
         self.roster = Roster(ledger, fixed, catalog, self.pool, self._tokens, self._jobs, clients.keep_only)
         self._tokens.refused = self.roster.refused
         self._readings = Readings(self.pool, catalog, self._tokens, self.roster, clients.get, clock, rng)
-        self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock)
+        self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock, callers)
         self._around = Surroundings(
             pool=self.pool,
             catalog=catalog,
@@ -91,6 +98,7 @@ class Gateway:
             gate=self._gate,
             refused=self.roster.refused,
             listed=self._readings.listed,
+            callers=callers,
         )
 
     async def start(self) -> None:
