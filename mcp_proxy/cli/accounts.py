@@ -201,7 +201,8 @@ def limits() -> Mapping[AccountId, AccountState]:
         pool.restore(store.load(now))
     finally:
         store.close()
-    return {seat.id: _state(report.account_limits(seat, policy, now)) for seat in pool.seats}
+    accounts = report.limits(pool.seats, policy, now, pool.callers)["accounts"]
+    return {AccountId(account["id"]): _state(account) for account in accounts}
 
 
 def _state(document: Mapping[str, Any]) -> AccountState:

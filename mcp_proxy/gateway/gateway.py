@@ -172,11 +172,12 @@ class Gateway:
 
     def limits(self) -> dict[str, Any]:
         """The `/account-limits` document."""
-        return report.limits(self.pool.seats, self.policy, self._clock.now())
+        return report.limits(self.pool.seats, self.policy, self._clock.now(), self.pool.callers)
 
     def health(self) -> str:
         """ok, degraded or down."""
-        return report.health(self.pool.seats, self.policy, self._clock.now(), draining=self.draining.is_set())
+        draining, callers = self.draining.is_set(), self.pool.callers
+        return report.health(self.pool.seats, self.policy, self._clock.now(), draining=draining, callers=callers)
 
     def models(self, *, for_claude: bool) -> list[dict[str, Any]]:
         """The entries of `/v1/models`."""

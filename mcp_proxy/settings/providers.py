@@ -85,6 +85,8 @@ def _made(name: str, read: dict[str, object]) -> ProviderSettings:
     base_urls = read.pop("base_urls", None) or read.pop("base_url", ())
     if name == "custom" and "api_key" in read and not base_urls:
         raise SettingsError("providers.custom has an api_key but no base_url")
+    if name == "claude-subscription" and "api_key" in read:
+        raise SettingsError("providers.claude-subscription has no api_key: each request brings its caller's own login")
     spread = read.pop("accounts", "sticky") == "spread"
     urls = {key: str(read.pop(key)) for key in sorted(read) if key not in READERS}
     return ProviderSettings(name=name, base_urls=base_urls, spread=spread, urls=urls, **read)  # type: ignore[arg-type]
