@@ -107,7 +107,10 @@ class Door:
 
     def login(self, headers: RawHeaders) -> Secret | None:
         """The caller's own login at Anthropic, beside our key; None where there is none, or more than one."""
-        found = [value for value in bearers(headers) if not hmac.compare_digest(value, self.key)]
+        given = bearers(headers)
+        if not any(LOGIN.fullmatch(value) for value in given):
+            return None
+        found = [value for value in given if not hmac.compare_digest(value, self.key)]
         return Secret(found[0].decode()) if len(found) == 1 and LOGIN.fullmatch(found[0]) else None
 
     def is_local(self, headers: RawHeaders, peer: str | None) -> bool:
