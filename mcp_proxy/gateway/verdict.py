@@ -43,8 +43,8 @@ def draining() -> Failure:
     )
 
 
-NEVER = (Reason.DISABLED, Reason.INVALID, Reason.UNPAID, Reason.NO_LOGIN, Reason.NOT_LOCAL)
-"""Why an account cannot serve this client whatever the time and the model."""
+ELSEWHERE = (Reason.NOT_SERVED, Reason.NO_LOGIN, Reason.NOT_LOCAL)
+"""Why an account has nothing to say to this request: another model's, or another client's."""
 
 LONGEST_WHY = 300
 """Characters of an upstream's words that are passed on beside ours."""
@@ -56,11 +56,15 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     In this order: no account is usable; all are exhausted; the request fits none; what the attempts met: any
     overload, then any time-out, then 502.
     """
-    serving = [refusal for refusal in decision.refused if refusal.reason is not Reason.NOT_SERVED]
+    serving = [refusal for refusal in decision.refused if refusal.reason not in ELSEWHERE]
     if not serving and not decision.candidates:
-        why = next((refusal.detail for refusal in decision.refused if refusal.detail), "")
+        absent = [refusal for refusal in decision.refused if refusal.reason is Reason.NOT_SERVED]
+        why = next((refusal.detail for refusal in absent if refusal.detail), "")
+        withheld = [refusal for refusal in decision.refused if refusal not in absent]
+        if withheld and not why and not failures:
+            return _no_account(asked, withheld)
         return next(iter(failures.values()), unknown_model(asked, why))
-    usable = [refusal for refusal in serving if refusal.reason not in NEVER]
+    usable = [refusal for refusal in serving if refusal.reason not in (Reason.DISABLED, Reason.INVALID, Reason.UNPAID)]
     unpaid = next((refusal for refusal in serving if refusal.reason is Reason.UNPAID), None)
     if not usable and not decision.candidates:
         return _no_account(asked, serving) if unpaid is None else _unpaid(unpaid)

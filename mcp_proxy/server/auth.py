@@ -25,6 +25,11 @@ LOGIN = re.compile(rb"sk-ant-oat[\w.~+/=-]{1,4096}", re.ASCII)
 """A login at Anthropic, of Claude Code's or of `claude setup-token`: what any other bearer is we cannot know, and so
 nobody is sent it."""
 
+MISTAKEN = (
+    "that is your login at Anthropic, which is not this proxy's key: send the key beside it as x-proxy-api-key "
+    "(Claude Code: ANTHROPIC_CUSTOM_HEADERS)"
+)
+
 FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"})
 FORWARDED_START = b"x-forwarded-"
 """What a proxy in front of us says of who asks: then it is not who is connected."""
@@ -103,7 +108,8 @@ class Door:
             return Visitor(keyed=False, origin=allowed)
         if not given:
             return Denial(401, "no API key: send it as x-api-key or as Authorization: Bearer", RETRY_NEVER, allowed)
-        return Denial(401, "invalid API key", RETRY_NEVER, allowed, guess=True)
+        wrong = MISTAKEN if any(LOGIN.fullmatch(value) for value in given) else "invalid API key"
+        return Denial(401, wrong, RETRY_NEVER, allowed, guess=True)
 
     def login(self, headers: RawHeaders) -> Secret | None:
         """The caller's own login at Anthropic, beside our key; None where there is none, or more than one."""

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from accounts.model import CallersOwn, ClaudeCodeLogin
+from accounts.model import Account as StoredAccount
+from accounts.model import AccountId, CallersOwn, ClaudeCodeLogin, Works
+from mcp_proxy.cli import accounts as commands
 from mcp_proxy.cli.compose import serving
 from mcp_proxy.sandbox import Account, Sandbox, Window, refusals
 from tests.e2e.harness import KEY, Proxy, Stored, message, serving_accounts, settings, store
@@ -236,6 +238,30 @@ async def test_the_login_of_this_machine_serves_its_own_programs_alone(tmp_path:
         async with serving_accounts(tmp_path / "open", [at_hand(box, path)], environ=remote) as proxy:
             assert (await proxy.ask()).status_code == 503
         assert len(box.received) == seen and box.complaints == []
+
+
+async def test_a_login_is_verified_by_its_own_page_and_never_marked(
+    tmp_path: Path, credentials: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Sandbox([PLAN]) as box:
+        mine = caller(box, "mine")
+        monkeypatch.setenv("MCP_PROXY_HOME", str(tmp_path / "home"))
+        commands.settings.cache_clear()
+        provider, held, fields = at_hand(box, written(credentials, login("mine")))
+        assert isinstance(held, ClaudeCodeLogin)
+        account = StoredAccount(AccountId("a"), provider, **fields)
+        assert (await asyncio.to_thread(commands.verify, account, held)).works is Works.YES
+        assert [(each.path, each.header("authorization")) for each in mine.received] == [
+            ("/api/oauth/usage", f"Bearer {login('mine')}")
+        ]
+        mine.revoked = True
+        refused = await asyncio.to_thread(commands.verify, account, held)
+        assert refused.works is Works.REFUSED and MARK not in refused.detail
+        written(credentials, login("mine"), seconds=-1)
+        assert "run `claude` once" in (await asyncio.to_thread(commands.verify, account, held)).detail
+        own = await asyncio.to_thread(commands.verify, account, CallersOwn())
+        assert own.works is Works.YES and box.complaints == []
+        commands.settings.cache_clear()
 
 
 async def test_a_login_that_claude_code_renewed_is_read_again(tmp_path: Path, credentials: Path) -> None:

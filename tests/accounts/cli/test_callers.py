@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from accounts.model import CallersOwn, ClaudeCodeLogin
+from accounts.model import CallersOwn, ClaudeCodeLogin, Verdict, Works
 from tests.accounts.cli.conftest import Shell
 
 ADD = ("add", "--provider", "plan", "--no-input")
@@ -49,6 +49,16 @@ def test_the_login_of_another_program_wants_consent_and_is_not_taken_along(
 def test_a_plan_has_no_key_and_a_key_no_plan(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell(*words).code == 2
     assert shell.vault.entries() == ()
+
+
+def test_a_refusal_leaves_no_mark_on_a_login_that_is_renewed_elsewhere(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_LOGIN", "1")
+    assert shell(*ADD, "--from-claude-code", "--yes").code == 0
+    refusing = {"verify": lambda account, credential: Verdict(Works.REFUSED, "run it once")}
+    assert shell("verify", **refusing).code == 4
+    assert shell.vault.entries()[0].account.invalid is None
 
 
 def test_both_kinds_travel_in_an_export(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

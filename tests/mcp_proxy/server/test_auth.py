@@ -281,6 +281,11 @@ def test_a_callers_own_login_is_one_bearer_that_can_be_nothing_else(bearers: lis
     assert (login.reveal().encode() if login is not None else None) == found
 
 
+def test_who_brings_a_login_alone_is_told_where_the_key_goes() -> None:
+    told = ask(("authorization", b"Bearer " + OAT))
+    assert isinstance(told, Denial) and told.status == 401 and "x-proxy-api-key" in told.message and told.guess
+
+
 def test_a_key_that_looks_like_a_login_is_no_callers() -> None:
     assert Door(OAT).login([(b"authorization", b"Bearer " + OAT)]) is None
 
