@@ -85,7 +85,22 @@ class OAuthGrant:
     token: Token | None = None
 
 
-Credential: TypeAlias = ApiKey | OAuthGrant
+@dataclass(frozen=True, slots=True)
+class CallersOwn:
+    """None: each request brings the login of whoever sends it, which is passed on and kept nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaudeCodeLogin:
+    """Where Claude Code keeps its user's login. It is read there when it is used; we neither write nor renew it.
+
+    path  the file; None: the Keychain of macOS
+    """
+
+    path: str | None = None
+
+
+Credential: TypeAlias = ApiKey | OAuthGrant | CallersOwn | ClaudeCodeLogin
 """What a person gave us. Kept in the vault only."""
 
 
@@ -93,6 +108,8 @@ def secrets_of(credential: Credential) -> tuple[Secret, ...]:
     """Everything in a credential that must not be seen."""
     if isinstance(credential, ApiKey):
         return (credential.key,)
+    if not isinstance(credential, OAuthGrant):
+        return ()
     client, token = credential.client, credential.token
     held = (credential.refresh_token, client.secret if client else None, token.value if token else None)
     return tuple(secret for secret in held if secret is not None)
@@ -181,7 +198,19 @@ class BrowserSignIn:
     terms: str | None = None
 
 
-SignIn: TypeAlias = ApiKeySignIn | BrowserSignIn
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallersSignIn:
+    """No sign-in: each request brings its caller's login, or Claude Code's own is read where it lies.
+
+    notice  what a person should know of that, and of the provider's terms
+    terms   one line of what the terms say of a login that is read; it has to be agreed to
+    """
+
+    notice: str
+    terms: str
+
+
+SignIn: TypeAlias = ApiKeySignIn | BrowserSignIn | CallersSignIn
 """A provider's recipe for getting a credential, a plain value."""
 
 

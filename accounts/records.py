@@ -14,6 +14,8 @@ from accounts.model import (
     AccountId,
     ApiKey,
     Auth,
+    CallersOwn,
+    ClaudeCodeLogin,
     Credential,
     Entry,
     OAuthClient,
@@ -22,8 +24,6 @@ from accounts.model import (
     Token,
 )
 
-API_KEY = "api_key"
-OAUTH = "oauth"
 T = TypeVar("T")
 
 
@@ -71,10 +71,14 @@ def from_document(document: Mapping[str, Any]) -> Entry:
 
 def _credential_document(credential: Credential) -> dict[str, Any]:
     if isinstance(credential, ApiKey):
-        return {"kind": API_KEY, "key": credential.key.reveal()}
+        return {"kind": "api_key", "key": credential.key.reveal()}
+    if isinstance(credential, CallersOwn):
+        return {"kind": "callers_own"}
+    if isinstance(credential, ClaudeCodeLogin):
+        return {"kind": "claude_code", "path": credential.path}
     client, token = credential.client, credential.token
     return {
-        "kind": OAUTH,
+        "kind": "oauth",
         "refresh_token": credential.refresh_token.reveal(),
         "client_id": client.id if client else None,
         "client_secret": client.secret.reveal() if client and client.secret else None,
@@ -86,11 +90,16 @@ def _credential_document(credential: Credential) -> dict[str, Any]:
 def _credential(document: object) -> Credential:
     if not isinstance(document, dict):
         raise Unreadable("field 'credential' is missing")
-    if document.get("kind") == OAUTH:
-        return _grant(document)
-    if document.get("kind") != API_KEY:
-        raise Unreadable("field 'credential' is of a kind that this version does not know")
-    return ApiKey(Secret(_required(document, "key", str)))
+    match document.get("kind"):
+        case "api_key":
+            return ApiKey(Secret(_required(document, "key", str)))
+        case "oauth":
+            return _grant(document)
+        case "callers_own":
+            return CallersOwn()
+        case "claude_code":
+            return ClaudeCodeLogin(_optional(document, "path", str))
+    raise Unreadable("field 'credential' is of a kind that this version does not know")
 
 
 def _grant(document: Mapping[str, Any]) -> OAuthGrant:

@@ -24,6 +24,8 @@ from accounts.model import (
     ApiKeySignIn,
     Auth,
     BrowserSignIn,
+    CallersOwn,
+    CallersSignIn,
     Credential,
     Entry,
     Verdict,
@@ -42,6 +44,7 @@ proxy accounts add
 proxy accounts add --provider zai --label work
 proxy accounts add --provider kimi --api-key-stdin < key.txt
 proxy accounts add --provider antigravity --no-browser
+proxy accounts add --provider claude-subscription
 proxy accounts add --provider custom --base-url https://llm.example.com --auth bearer --model glm-4.7
 ```"""
 
@@ -90,6 +93,9 @@ def register(app: App, ports: Ports) -> None:
         no_browser: Annotated[
             Flag, Parameter(help="Open no browser: only ask for the code, or read it from stdin.")
         ] = False,
+        from_claude_code: Annotated[
+            Flag, Parameter(help="Use the login of Claude Code on this machine: claude-subscription's last resort.")
+        ] = False,
         no_verify: Annotated[Flag, Parameter(help="Store it without asking the provider about it.")] = False,
         yes: Yes = False,
         no_input: NoInput = False,
@@ -97,8 +103,9 @@ def register(app: App, ports: Ports) -> None:
         """Sign in and store an account.
 
         A key is asked for unseen, or read from stdin; it is never an argument. Where a provider is signed in to on
-        its page, that is opened in a browser, and the answer comes from there or is pasted. The provider is asked
-        whether it works, without spending tokens, before it is stored. Adding the same account again (its label,
+        its page, that is opened in a browser, and the answer comes from there or is pasted. For claude-subscription
+        nothing is asked: each request brings its caller's own login. The provider is asked whether it works,
+        without spending tokens, before it is stored. Adding the same account again (its label,
         its e-mail, or the same key at the same address) replaces its credential.
 
         Exit status: 0 stored; 1 you did not agree to go on; 2 usage; 4 the provider refused the key or the sign-in;
@@ -114,7 +121,7 @@ def register(app: App, ports: Ports) -> None:
             auth=auth,
             models=tuple(dict.fromkeys(checked_model(one) for one in model or ())),
         )
-        how = How(key_on_stdin=api_key_stdin, browse=not no_browser, yes=yes)
+        how = How(key_on_stdin=api_key_stdin, browse=not no_browser, yes=yes, read_login=from_claude_code)
         return sign_in(ports, terminal, recipe, wanted, how, check=not no_verify)
 
 
@@ -125,6 +132,7 @@ class How:
     key_on_stdin: bool
     browse: bool
     yes: bool
+    read_login: bool = False
 
 
 def sign_in(
@@ -137,7 +145,7 @@ def sign_in(
     known = vault.entries()  # opened before anything is asked for: a store that is locked away should say so first
     credential, email = credential_from(ports, terminal, provider, how, known)
     wanted = replace(wanted, email=email)
-    if check:
+    if check and not isinstance(credential, CallersOwn):
         account = described(wanted, same_account(wanted, credential, known), known, extra)
         verdict = have_checked(ports, terminal, provider, account, credential)
         wanted, credential = replace(wanted, learnt=verdict.learnt), verdict.credential or credential
@@ -183,6 +191,10 @@ def credential_from(
     Raises Trouble, also where nobody can be asked, and BadKey.
     """
     recipe = ports.recipe(provider)
+    if how.read_login and not isinstance(recipe, CallersSignIn):
+        raise Trouble(f"{provider.name} is no plan of Claude: leave --from-claude-code out", Exit.USAGE)
+    if isinstance(recipe, CallersSignIn):
+        return _callers(ports, recipe, terminal, how), None
     if recipe.notice is not None:
         terminal.show(recipe.notice)
     if isinstance(recipe, BrowserSignIn):
@@ -192,6 +204,20 @@ def credential_from(
         terminal.show(f"Signed in as {signed_in.email}.")
         return signed_in.grant, signed_in.email
     return _key(recipe, terminal, how.key_on_stdin), None
+
+
+def _callers(ports: Ports, recipe: CallersSignIn, terminal: StandardTerminal, how: How) -> Credential:
+    """Nobody's login, or the one that Claude Code keeps here for its user, who agrees to that."""
+    if how.key_on_stdin:
+        raise Trouble("a Claude plan has no key: each request brings its caller's own login", Exit.USAGE)
+    if not how.read_login:
+        terminal.show(recipe.notice)
+        return CallersOwn()
+    found = ports.claude_login()
+    if found is None:
+        raise Trouble("Claude Code is not logged in here: run `claude` and type /login", Exit.SIGN_IN)
+    consent.agree(terminal, recipe.terms, how.yes)
+    return found
 
 
 def _key(recipe: ApiKeySignIn, terminal: StandardTerminal, from_stdin: bool) -> Credential:

@@ -29,7 +29,7 @@ def consented(
     client = ports.oauth_client(provider.name) or sealed_client(provider.name, stored)
     if client is None and not terminal.interactive:
         raise Trouble(missing(provider, recipe), Exit.USAGE)
-    agree(terminal, recipe, yes)
+    agree(terminal, recipe.terms, yes)
     client = client or asked_client(terminal, provider, recipe)
 
     from accounts.sign_in import browser  # loads Authlib and an HTTP client
@@ -38,11 +38,11 @@ def consented(
     return asyncio.run(browser.sign_in(recipe, provider.title, client, terminal, ports.now, open_page=opener))
 
 
-def agree(terminal: StandardTerminal, recipe: BrowserSignIn, yes: bool) -> None:
+def agree(terminal: StandardTerminal, terms: str | None, yes: bool) -> None:
     """Have the person agree to what the provider's terms forbid. Raises Trouble where that is not done."""
-    if recipe.terms is None:
+    if terms is None:
         return
-    terminal.show(recipe.terms)
+    terminal.show(terms)
     if not terminal.confirm("Go on all the same?", yes):
         raise Trouble("you decided against it; nothing was stored", Exit.FAILED)
 

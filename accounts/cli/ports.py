@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from accounts.cli import pages
 from accounts.cli.terminal import StandardTerminal
-from accounts.model import Account, AccountId, Credential, Entry, OAuthClient, Secret, SignIn, Verdict
+from accounts.model import Account, AccountId, ClaudeCodeLogin, Credential, Entry, OAuthClient, Secret, SignIn, Verdict
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
@@ -57,6 +57,7 @@ class Ports:
     oauth_client       the OAuth client that settings name for a provider; None where they name none, or half of one
     refresh            mints a new token and stores it; blocks. None: done, else why not
     address            where an account is asked, with what settings say; None where they say nothing of it
+    claude_login       where Claude Code keeps its user's login here; None where there is none
     open_page          shows a web page to the person; returns at once
     """
 
@@ -73,6 +74,7 @@ class Ports:
     oauth_client: Callable[[str], OAuthClient | None] = lambda _: None
     refresh: Callable[[Account, Credential], str | None] = lambda *_: "tokens are not renewed here"
     address: Callable[[Account], str | None] = lambda account: account.base_url
+    claude_login: Callable[[], ClaudeCodeLogin | None] = lambda: None
     open_page: Callable[[str], None] = pages.open_page
 
     def extra_accounts(self) -> tuple[Account, ...]:

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from accounts.cli import names
 from accounts.cli.flags import Exit, Ports
 from accounts.cli.verify import without_secrets
-from accounts.model import AccountId, ApiKey, Entry
+from accounts.model import AccountId, ApiKey, CallersOwn, ClaudeCodeLogin, Credential, Entry
 
 EXAMPLES = """Examples:
 
@@ -42,13 +42,24 @@ def register(app: App, ports: Ports) -> None:
 def renewed(entry: Entry, ports: Ports) -> bool:
     """Renew one account's token and tell what came of it."""
     name = entry.account.name
-    if isinstance(entry.credential, ApiKey):
-        ports.terminal.show(f"{name}: an API key has nothing to renew.")
+    if (nothing := not_renewable(entry.credential)) is not None:
+        ports.terminal.show(f"{name}: {nothing}")
         return True
     why_not = ports.refresh(entry.account, entry.credential)
     said = "renewed." if why_not is None else f"not renewed: {without_secrets(why_not, entry.credential)}"
     ports.terminal.show(f"{name}: {said}")
     return why_not is None
+
+
+def not_renewable(credential: Credential) -> str | None:
+    """Why there is nothing to renew; None where there is."""
+    if isinstance(credential, ApiKey):
+        return "an API key has nothing to renew."
+    if isinstance(credential, CallersOwn):
+        return "each request brings its caller's own login, which its caller renews."
+    if isinstance(credential, ClaudeCodeLogin):
+        return "Claude Code renews its own login: run `claude` once."
+    return None
 
 
 def outcome(failed: set[AccountId], ports: Ports) -> Exit:

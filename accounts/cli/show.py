@@ -9,7 +9,7 @@ from cyclopts import App
 
 from accounts.cli import names, render, view
 from accounts.cli.flags import Exit, Json, Name, Ports
-from accounts.model import ApiKey, OAuthGrant, Token
+from accounts.model import ApiKey, CallersOwn, ClaudeCodeLogin, OAuthGrant, Token
 
 EXAMPLES = """Examples:
 
@@ -49,6 +49,10 @@ def credential(shown: view.Shown) -> dict[str, Any] | None:
         return None
     if isinstance(shown.credential, ApiKey):
         return {"kind": "api_key", "key": shown.credential.key.masked()}
+    if isinstance(shown.credential, CallersOwn):
+        return {"kind": "callers_own"}
+    if isinstance(shown.credential, ClaudeCodeLogin):
+        return {"kind": "claude_code", "path": shown.credential.path}
     grant = shown.credential
     return {
         "kind": "oauth",
@@ -77,6 +81,10 @@ def held(shown: view.Shown) -> dict[str, str]:
             "OAuth client": grant.client.id if grant.client else "whichever is configured",
             "Token until": until(grant.token) or "not known",
         }
+    if isinstance(shown.credential, CallersOwn):
+        return {"Login": "each request brings its caller's own; nothing of it is kept"}
+    if isinstance(shown.credential, ClaudeCodeLogin):
+        return {"Login": f"Claude Code's own, read from {shown.credential.path or 'the Keychain'}, never renewed here"}
     key = "from the config file" if shown.credential is None else shown.credential.key.masked()
     return {"Key": key, "Key sent as": shown.account.auth or "the provider's way"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from accounts.model import ApiKey, Credential
+from accounts.model import ApiKey, CallersOwn, ClaudeCodeLogin, Credential
 
 SECRET_LENGTH = 12
 """A mistyped word at least this long may be a key that was pasted in the wrong place; it is not repeated."""
@@ -30,4 +30,8 @@ def repeatable(word: str) -> str:
 
 def kind(credential: Credential) -> str:
     """What a person calls it."""
+    if isinstance(credential, CallersOwn):
+        return "caller's login"
+    if isinstance(credential, ClaudeCodeLogin):
+        return "Claude Code login"
     return "key" if isinstance(credential, ApiKey) else "sign-in"

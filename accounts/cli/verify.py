@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from accounts.cli import names, render
 from accounts.cli.flags import Exit, Json, Ports
 from accounts.cli.text import kind, printable
-from accounts.model import Account, Credential, Entry, Verdict, Works, same_credential, secrets_of
+from accounts.model import Account, ClaudeCodeLogin, Credential, Entry, Verdict, Works, same_credential, secrets_of
 
 if TYPE_CHECKING:
     from accounts.vault.vault import Vault
@@ -91,6 +91,9 @@ def mark(vault: Vault, entry: Entry, verdict: Verdict) -> None:
     if verdict.works is Works.UNREACHABLE:
         return
     invalid = (verdict.detail or "refused by the provider") if verdict.works is Works.REFUSED else None
+
+    if isinstance(entry.credential, ClaudeCodeLogin):
+        invalid = None  # its own program renews it any time: a mark would outlive the reason
 
     def marked(known: Entry) -> Entry:
         if known.account.id != entry.account.id or not any(same_credential(known.credential, one) for one in ours):

@@ -15,6 +15,8 @@ from accounts.model import (
     Account,
     AccountId,
     BrowserSignIn,
+    CallersOwn,
+    ClaudeCodeLogin,
     Credential,
     Entry,
     OAuthClient,
@@ -56,6 +58,8 @@ def vault() -> Vault:
 
 def verify(account: Account, credential: Credential) -> Verdict:
     """Ask the account's provider whether its credential works; blocks."""
+    if isinstance(credential, CallersOwn):
+        return Verdict(Works.YES, "nothing to ask about: each request brings its caller's own login")
     import asyncio
 
     return asyncio.run(_verify(account, credential))
@@ -140,6 +144,13 @@ async def _refresh(account: Account, credential: Credential) -> str | None:
         return failure.message if failure is not None else None
 
 
+def claude_login() -> ClaudeCodeLogin | None:
+    """Where Claude Code keeps its user's login on this machine."""
+    from mcp_proxy.cli.claude_code import find
+
+    return find()
+
+
 def recipe(provider: ProviderInfo) -> SignIn:
     """How a provider is signed in to, at the addresses that the operator set."""
     made = provider.sign_in
@@ -179,10 +190,10 @@ def limits() -> Mapping[AccountId, AccountState]:
     from mcp_proxy.state.sqlite import SqliteStore
 
     catalog, policy, now = make_catalog(settings()), make_policy(settings()), SystemClock().now()
-    stored = [entry.account for entry in vault().entries()]
+    stored = [(entry.account, entry.credential) for entry in vault().entries()]
     pool = Pool()
     seats = (
-        catalog.seat(account, None) for account in [*stored, *(held for held, _ in configured_accounts(settings()))]
+        catalog.seat(account, None, credential) for account, credential in (*stored, *configured_accounts(settings()))
     )
     pool.replace_all(seat for seat in seats if seat is not None)
     store = SqliteStore(settings().paths.state_file, read_only=True)
@@ -190,7 +201,8 @@ def limits() -> Mapping[AccountId, AccountState]:
         pool.restore(store.load(now))
     finally:
         store.close()
-    return {seat.id: _state(report.account_limits(seat, policy, now)) for seat in pool.seats}
+    accounts = report.limits(pool.seats, policy, now, pool.callers)["accounts"]
+    return {AccountId(account["id"]): _state(account) for account in accounts}
 
 
 def _state(document: Mapping[str, Any]) -> AccountState:
@@ -246,5 +258,6 @@ app = build(
         oauth_client=oauth_client,
         refresh=refresh,
         address=address,
+        claude_login=claude_login,
     )
 )

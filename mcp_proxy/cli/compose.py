@@ -13,14 +13,17 @@ from dataclasses import dataclass
 import structlog
 
 from accounts.exits import Exit, Trouble
+from mcp_proxy.cli import claude_code
 from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog, make_policy, open_vault
+from mcp_proxy.cli.callers_key import callers_key
 from mcp_proxy.cli.clock import SystemClock, local_now
 from mcp_proxy.cli.ledger import VaultLedger
 from mcp_proxy.cli.logs import configure
 from mcp_proxy.cli.reload import Reload, reconfigure
+from mcp_proxy.gateway.callers import Callers
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.app import build_app
-from mcp_proxy.server.auth import Cors, Door
+from mcp_proxy.server.auth import Cors, Door, is_loopback
 from mcp_proxy.server.guard import MAX_CONNECTIONS
 from mcp_proxy.server.serving import GRACE_SECONDS, Server, listen, make_server
 from mcp_proxy.server.stream import MAX_REQUESTS, Edge
@@ -46,6 +49,8 @@ def make_gateway(settings: Settings) -> Gateway:
         policy=make_policy(settings),
         clock=SystemClock(),
         rng=random.Random(),  # noqa: S311 - jitter, not a secret
+        login=claude_code.read,
+        callers=Callers(callers_key(settings.paths.state_file)),
     )
 
 
@@ -56,6 +61,7 @@ def make_door(settings: Settings) -> Door:
         key=settings.server.required_key().reveal().encode(),
         allowed_hosts=frozenset(host.lower() for host in settings.server.allowed_hosts),
         cors=_cors(cors) if cors else None,
+        loopback=is_loopback(settings.server.host),
     )
 
 

@@ -12,6 +12,7 @@ import structlog
 from accounts.model import Account, AccountId, Credential, OAuthGrant, same_credential
 from accounts.vault.errors import VaultError
 from mcp_proxy.cli.adapters import make_catalog, open_vault
+from mcp_proxy.cli.claude_code import read
 from mcp_proxy.cli.clock import SystemClock
 from mcp_proxy.cli.ledger import VaultLedger
 from mcp_proxy.cli.logs import LEVELS
@@ -76,6 +77,7 @@ async def _at_work(settings: Settings, account: Account, credential: Credential)
     ledger = _ledger_of(settings, account, credential)
     rng = random.Random()  # noqa: S311 - jitter, not a secret
     tokens = Tokens(catalog, lambda known, url: client, ledger, jobs, clock, rng)
+    tokens.login = read
     tokens.refused = lambda known, refused, why: _mark(ledger, known, refused, why)
     tokens.replace_all({account.id: credential})
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from accounts.model import Secret
 from mcp_proxy.core.http import Headers
 
 
@@ -53,6 +54,8 @@ class Ask:
     beta        whether the query held `beta=true`
     system      where the value of `system` stands in `body`; None where there is none
     id, at      what we call it, and when it came (unix seconds): for upstreams that want to be told
+    login       the caller's own login at Anthropic; None: it brought none
+    local       whether a program on this machine asks
     unsigned    whether what the model signed earlier is to be left out: an upstream has refused a signature
     members     the top-level members of `body`, so that nobody has to look for them again; empty where not read
     """
@@ -67,5 +70,7 @@ class Ask:
     system: Span | None = None
     id: str = ""
     at: float = 0.0
+    login: Secret | None = field(default=None, repr=False)
+    local: bool = False
     unsigned: bool = False
     members: tuple[Member, ...] = ()

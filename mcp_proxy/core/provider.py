@@ -74,6 +74,7 @@ class Access:
     urls            addresses that settings replaced, by the name the provider gave them ("quota_url")
     known           what is known of the account (`Account.extra`)
     client_version  which version of its own client the upstream is told; None: the provider's own value
+    callers         whether the token is the caller's own, whose request goes on as it came
     """
 
     base_url: str
@@ -82,6 +83,7 @@ class Access:
     urls: Mapping[str, str] = field(default_factory=dict)
     known: Mapping[str, str] = field(default_factory=dict)
     client_version: str | None = None
+    callers: bool = False
 
     def at(self, name: str, path: str) -> str:
         """The address called `name`: as set, else `path` on the host of `base_url`."""
@@ -159,6 +161,7 @@ class Provider:
     needs         what `verify` must have learnt of an account before it can be asked anything else
     listed_only   whether an account serves only what its own list names, once that was read
     counts        whether it has a `count_tokens` endpoint
+    passes_back   how the names of response headers begin that go back to the client, besides those that always do
     comfort       requests in flight per account from which another account is preferred; None: no opinion
     """
 
@@ -175,6 +178,7 @@ class Provider:
     quotas: ReadQuotas | None = None
     discover: Discover | None = None
     counts: bool = False
+    passes_back: tuple[str, ...] = ()
     comfort: int | None = None
     mint: Mint | None = None
     needs: tuple[str, ...] = ()

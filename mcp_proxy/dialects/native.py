@@ -48,9 +48,12 @@ def passing_headers(ask: Ask, to_anthropic: bool, betas: tuple[str, ...] = ELSEW
     return tuple(passing)
 
 
-def returning_headers(headers: Headers) -> Headers:
-    """What of an upstream's response headers goes back to the client."""
-    return tuple((name, value) for name, value in headers if name in _BACK)
+def returning_headers(headers: Headers, besides: tuple[str, ...] = ()) -> Headers:
+    """What of an upstream's response headers goes back to the client.
+
+    besides  how the names of others begin that do so too
+    """
+    return tuple((name, value) for name, value in headers if name in _BACK or name.startswith(besides))
 
 
 def credential(auth: Auth, key: str) -> tuple[str, str]:

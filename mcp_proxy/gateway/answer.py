@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mcp_proxy.core.failure import Blame, Failure, Refusal, error_type
 from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamResponse, header, read_all
@@ -110,9 +110,16 @@ async def _refused(response: UpstreamResponse, provider: Provider, offer: Offer,
         pass  # the status alone says most of it
     if response.status < 400:
         return network_failure(NetworkTrouble(Trouble.BAD_ANSWER, sent=True), f"status {response.status}")
-    return provider.read_failure(
-        Refusal(response.status, response.headers, bytes(body[:MAX_REFUSAL_BYTES])), offer, now
-    )
+    return _failure(provider, response, response.status, bytes(body[:MAX_REFUSAL_BYTES]), offer, now)
+
+
+def _failure(
+    provider: Provider, response: UpstreamResponse, status: int, body: bytes, offer: Offer, now: Instant
+) -> Failure:
+    """A refusal as the provider reads it, with those of its headers that go back from this provider alone."""
+    failure = provider.read_failure(Refusal(status, response.headers, body), offer, now)
+    told = tuple(pair for pair in response.headers if pair[0].startswith(provider.passes_back))
+    return replace(failure, headers=(*failure.headers, *told)) if told else failure
 
 
 async def _whole_message(
@@ -124,7 +131,7 @@ async def _whole_message(
         return _no_answer(response, body, provider, offer, now)
     heard = Listener(usage=message.usage, content=True, done=True, stop_reason=message.stop_reason)
     held = body if message.model == ask.model else rename_message(body, ask.model)
-    return Answer(response, returning_headers(response.headers), held, listener=heard)
+    return Answer(response, returning_headers(response.headers, provider.passes_back), held, listener=heard)
 
 
 async def _first_content(
@@ -138,12 +145,13 @@ async def _first_content(
         heard.feed(whole)
         held += whole
         if heard.error is not None and not heard.content:
-            return provider.read_failure(Refusal(200, response.headers, heard.error), offer, now)
+            return _failure(provider, response, 200, heard.error, offer, now)
         if heard.content and heard.started:
             first = _sound(heard, bytes(held))
             if heard.model != ask.model:
                 first = _renamed(first, ask.model)
-            return Answer(response, returning_headers(response.headers), first, frames, rest, heard)
+            back = returning_headers(response.headers, provider.passes_back)
+            return Answer(response, back, first, frames, rest, heard)
         if len(held) > MAX_HELD_BYTES:
             raise NetworkTrouble(Trouble.TOO_LARGE, sent=True)
     if heard.started:
@@ -159,7 +167,7 @@ def _no_answer(response: UpstreamResponse, body: bytes, provider: Provider, offe
     """A 200 that is none: an error document, a login page, nothing at all."""
     if not body.lstrip().startswith(b"{") or read_message(body) is not None:
         return network_failure(NetworkTrouble(Trouble.BAD_ANSWER, sent=True), "status 200, but no message")
-    return provider.read_failure(Refusal(200, response.headers, body[:MAX_REFUSAL_BYTES]), offer, now)
+    return _failure(provider, response, 200, body[:MAX_REFUSAL_BYTES], offer, now)
 
 
 def network_failure(trouble: NetworkTrouble, detail: str = "") -> Failure:

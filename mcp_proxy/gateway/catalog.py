@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from accounts.model import Account, OAuthClient, Token
+from accounts.model import Account, CallersOwn, ClaudeCodeLogin, Credential, OAuthClient, Token
 from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider
 from mcp_proxy.gateway.pool import Pool
@@ -35,6 +35,9 @@ class Options:
 
 NO_OPTIONS = Options()
 
+LAST_RESORT = 1000
+"""The tier of a login that is read where another program keeps it, unless its owner names one."""
+
 
 class Catalog:
     """What each provider's form and the operator's options make of an account."""
@@ -42,7 +45,7 @@ class Catalog:
     def __init__(self, providers: Mapping[ProviderName, Provider], options: Mapping[ProviderName, Options]) -> None:
         self.providers = providers
         self._options = options
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[tuple[str, bool, bool], Target] = {}
         self._targets_of: tuple[int, Policy | None] = (-1, None)
 
     def refit(self, options: Mapping[ProviderName, Options]) -> None:
@@ -74,31 +77,50 @@ class Catalog:
         auth = account.auth or provider.auth
         return Access(base_url, auth, token, options.urls, account.extra, options.client_version)
 
-    def seat(self, account: Account, listed: tuple[Listed, ...] | None) -> Seat | None:
-        """The account as a seat; `listed` is what its own model list says, None where it was not read."""
+    def seat(
+        self, account: Account, listed: tuple[Listed, ...] | None, credential: Credential | None = None
+    ) -> Seat | None:
+        """The account as a seat; `listed` is what its own model list says, None where it was not read.
+
+        credential  tells whose login it is asked with; None: ours
+        """
         provider = self.provider(account)
         if provider is None:
             return None
         options = self.options(account)
         offers = _offers(account, provider, listed)
+        local = isinstance(credential, ClaudeCodeLogin)
+        usual = LAST_RESORT if local else options.tier if options.tier is not None else 1
         return Seat(
             account=account,
             offers=offers,
             serves=provider.serves,
             any=provider.serves.any and not offers,
-            tier=account.tier if account.tier is not None else options.tier if options.tier is not None else 1,
+            tier=account.tier if account.tier is not None else usual,
             comfort=provider.comfort,
             sticky=options.sticky,
+            caller="" if isinstance(credential, CallersOwn) else None,
+            local=local,
         )
 
-    def resolve(self, asked: str, pool: Pool, policy: Policy) -> Target:
-        """Who serves a name. Remembered until an account or what it serves changes, or the policy is another one."""
+    def resolve(self, asked: str, pool: Pool, policy: Policy, *, login: bool = True, local: bool = True) -> Target:
+        """Who serves a name. Remembered until an account or what it serves changes, or the policy is another one.
+
+        login, local  whether the client has a login of its own, and is on this machine: seats that want it are as if
+                      they were not there, unless nobody else is
+        """
+        target = self._resolved(asked, pool, policy, login, local)
+        return target if target.serving else self._resolved(asked, pool, policy, True, True)
+
+    def _resolved(self, asked: str, pool: Pool, policy: Policy, login: bool, local: bool) -> Target:
         version, known = self._targets_of
         if version != pool.version or known is not policy or len(self._targets) >= MAX_NAMES:
             self._targets, self._targets_of = {}, (pool.version, policy)
-        target = self._targets.get(asked)
+        key = (asked, login, local)
+        target = self._targets.get(key)
         if target is None:
-            target = self._targets[asked] = resolve(asked, pool.seats, policy)
+            seats = (seat for seat in pool.seats if (login or seat.caller is None) and (local or not seat.local))
+            target = self._targets[key] = resolve(asked, seats, policy)
         return target
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from accounts.model import Account
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.http import NetworkTrouble, Transport, read_all
 from mcp_proxy.core.ids import AccountId, RequestId
@@ -17,12 +16,13 @@ from mcp_proxy.core.time import Clock, Instant, after
 from mcp_proxy.dialects.calibration import Calibration
 from mcp_proxy.dialects.estimate import measure
 from mcp_proxy.gateway.apart import apart
+from mcp_proxy.gateway.callers import Callers, given_back, own_access, own_target
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import unserved
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Candidate, Facts, Policy
+from mcp_proxy.routing.facts import Candidate, Facts, Policy, Seat
 
 COUNT_SECONDS = 2.0
 MAX_COUNT_BYTES = 64 * 1024
@@ -49,20 +49,23 @@ class Counter:
         policy: Policy,
         clock: Clock,
         calibration: Calibration,
+        callers: Callers,
     ) -> None:
         self._pool, self._catalog, self._tokens = pool, catalog, tokens
         self._client, self.policy, self._clock = client, policy, clock
-        self._calibration = calibration
+        self._calibration, self._callers = calibration, callers
         self._unsupported: dict[tuple[AccountId, str], Instant] = {}
 
     async def count(self, ask: Ask, request: RequestId) -> int | Failure:
         """Input tokens. A `Failure` only where the request itself is at fault, or nobody serves the model."""
-        target = self._catalog.resolve(ask.model, self._pool, self.policy)
+        caller = self._callers.name(ask.login)
+        target = self._catalog.resolve(ask.model, self._pool, self.policy, login=bool(caller), local=ask.local)
+        target = own_target(target, self._pool.of(caller))
         if not target.serving:
             return unserved(ask.model, self._pool.seats)
         now = self._clock.now()
-        facts = Facts(request, target, session="", agent="", tokens=0, stream=False)
-        candidates = decide(facts, self._pool.seats, self.policy, now).candidates
+        facts = Facts(request, target, "", "", tokens=0, stream=False, local=ask.local, caller=caller)
+        candidates = decide(facts, self._pool.of(caller), self.policy, now).candidates
         first = candidates[0].offer if candidates else next(iter(target.serving.values()))[0].offer
         for candidate in candidates:
             if self._unsupported.get((candidate.account, candidate.offer.model), now) > now:
@@ -76,22 +79,22 @@ class Counter:
         """What the model is likely to count, as far as its answers have taught us."""
         return self._calibration.tokens(model, await apart(measure, len(ask.body), ask.body))
 
-    def _counting(self, candidate: Candidate) -> tuple[Provider, Account] | None:
+    def _counting(self, candidate: Candidate) -> tuple[Provider, Seat] | None:
         """The candidate and its provider, if that counts at all."""
         seat = self._pool.seat(candidate.account)
         provider = self._catalog.provider(seat.account) if seat else None
-        return (provider, seat.account) if seat is not None and provider is not None and provider.counts else None
+        return (provider, seat) if seat is not None and provider is not None and provider.counts else None
 
-    async def _ask(self, ask: Ask, candidate: Candidate, provider: Provider, account: Account) -> int | Failure | None:
+    async def _ask(self, ask: Ask, candidate: Candidate, provider: Provider, seat: Seat) -> int | Failure | None:
         try:
             async with asyncio.timeout(COUNT_SECONDS):
-                access = await self._tokens.access(account)
+                access = own_access(seat, ask, self._catalog) or await self._tokens.access(seat.account)
                 if isinstance(access, Failure):
                     return None
                 request = provider.request(ask, candidate.offer, access)
                 if isinstance(request, Failure):
                     return request
-                transport = self._client(candidate.account, access.base_url)
+                transport = self._client(seat.stored, access.base_url)
                 response = await transport.send(request)
                 body = await read_all(response, MAX_COUNT_BYTES)
         except (NetworkTrouble, TimeoutError):
@@ -102,6 +105,7 @@ class Counter:
             return counted
         if response.status not in (200, 404, 429, 501):
             failure = provider.read_failure(Refusal(response.status, response.headers, body), candidate.offer, now)
+            failure = given_back(failure, seat)
             return failure if failure.blame is Blame.REQUEST else None
         if response.status != 429:
             self._unsupported[candidate.account, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import structlog
 
-from accounts.model import Credential, OAuthGrant, Token, secrets_of
+from accounts.model import ClaudeCodeLogin, Credential, OAuthGrant, Token, secrets_of
 from mcp_proxy.core.failure import Blame, Failure, Refusal, hidden_bytes, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
@@ -22,6 +22,7 @@ from mcp_proxy.dialects.conversation import agent, cache_ttl_1h, session
 from mcp_proxy.dialects.estimate import Measure, measure
 from mcp_proxy.gateway.answer import Answer, CutShort, network_failure, read_answer, relay
 from mcp_proxy.gateway.apart import LARGE, apart
+from mcp_proxy.gateway.callers import Callers, given_back, own_access, own_target
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
@@ -40,6 +41,9 @@ ESTIMATED_FROM_BYTES = LARGE
 
 HEAD_SECONDS = 100.0
 """How long a seat may be silent while another could be asked. Real heads under load come within a minute."""
+
+RENEWED = (OAuthGrant, ClaudeCodeLogin)
+"""The credentials whose token may be another by now: one that is refused is worth a second look."""
 
 LOOK_AGAIN_SECONDS = 1.0
 """A waiting request looks this often whether a seat has opened early."""
@@ -85,6 +89,7 @@ class Surroundings:
     listed: Callable[[], Awaitable[bool]]
     calibration: Calibration
     sampler: Sampler
+    callers: Callers
 
 
 @dataclass(slots=True)
@@ -106,6 +111,7 @@ class Exchange:
     outcome: str = ""
     upstream_id: str | None = None
     cleaned: tuple[str, ...] = ()
+    caller: str = ""
     _begun: float = 0.0
     _waited: float = 0.0
     _account: AccountId | None = None
@@ -118,6 +124,7 @@ class Exchange:
         loop = asyncio.get_running_loop()
         self._begun = loop.time()
         around = self.around
+        self.caller = around.callers.name(self.ask.login)
         target = self._target()
         if (
             not target.serving and await around.listed()
@@ -139,12 +146,14 @@ class Exchange:
             stream=self.ask.stream,
             warm=around.pool.warm(talk, thread, models, around.clock.now()),
             hour_cache=hour_cache,
+            local=self.ask.local,
+            caller=self.caller,
         )
         result = await self._failover(self.facts, Ticket(around.gate(self.ask.model)))
         if isinstance(result, Answer) and self.ask.endpoint is Endpoint.MESSAGES and not self.ask.unsigned:
             self._sampled = around.sampler.take(self.model or self.ask.model, self.ask.body, size)
         # nothing can be tried again from here on, and the body is most of what an open stream would hold
-        self.ask = replace(self.ask, body=b"", members=())
+        self.ask = replace(self.ask, body=b"", members=(), login=None)
         if isinstance(result, Answer):
             self.answer = result
         else:
@@ -152,8 +161,10 @@ class Exchange:
         return result
 
     def _target(self) -> Target:
-        """Who serves the model that is asked for."""
-        target = self.around.catalog.resolve(self.ask.model, self.around.pool, self.around.policy)
+        """Who serves the model that is asked for, to this client."""
+        around, ask = self.around, self.ask
+        target = around.catalog.resolve(ask.model, around.pool, around.policy, login=bool(self.caller), local=ask.local)
+        target = own_target(target, around.pool.of(self.caller))
         if self.ask.endpoint is not Endpoint.IMAGES:
             return target
         pictures = {who: tuple(way for way in ways if way.offer.pictures) for who, ways in target.serving.items()}
@@ -163,7 +174,7 @@ class Exchange:
         around = self.around
 
         def decided(tried: frozenset[Tried]) -> Decision:
-            return decide(facts, around.pool.seats, around.policy, around.clock.now(), tried)
+            return decide(facts, around.pool.of(facts.caller), around.policy, around.clock.now(), tried)
 
         def conclude(decision: Decision, failures: Mapping[AccountId, Failure]) -> Failure:
             if around.draining.is_set() and decision.first is None and decision.retry_at is not None:
@@ -299,7 +310,8 @@ class Exchange:
         """
         around = self.around
         provider = around.catalog.provider(seat.account)
-        access = around.tokens.ready(seat.account) or await self._access(seat, None, others)
+        access = own_access(seat, self.ask, around.catalog) or around.tokens.ready(seat.account)
+        access = access or await self._access(seat, None, others)
         renewed = False
         signature: Failure | None = None
         while True:
@@ -312,11 +324,13 @@ class Exchange:
                 return result
             if result.unsigned and not self.ask.unsigned:
                 self.ask, signature = replace(self.ask, unsigned=True), result
-            elif result.blame is Blame.TOKEN and not renewed and isinstance(self._credential, OAuthGrant):
+            elif result.blame is Blame.TOKEN and not renewed and isinstance(self._credential, RENEWED):
                 access, renewed = await self._access(seat, access.token, others), True
             else:
                 break
-        result = self._scrubbed(signature if signature is not None and result.blame is Blame.REQUEST else result)
+        if signature is not None and result.blame is Blame.REQUEST:
+            result = signature
+        result = given_back(self._scrubbed(result), seat)
         if renewed and result.blame is Blame.TOKEN:
             # its sign-in is good, or nothing could have been minted from it: the upstream errs, and not for ever
             return replace(result, blame=Blame.ACCOUNT, limit=ACCOUNT, retry_at=None)
@@ -350,7 +364,7 @@ class Exchange:
             seconds = min(seconds, HEAD_SECONDS)
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
-                transport = around.client(seat.id, access.base_url)
+                transport = around.client(seat.stored, access.base_url)
                 request = await apart(provider.request, len(self.ask.body), self.ask, offer, access)
                 if isinstance(request, Failure):
                     return request
@@ -440,7 +454,7 @@ class Exchange:
         provider = self.around.catalog.provider(seat.account) if seat else None
         if seat is not None and provider is not None:
             failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
-            lesson = on_failure(self._scrubbed(failure), seat, now)
+            lesson = on_failure(given_back(self._scrubbed(failure), seat), seat, now)
             # a credential that the upstream had taken is no bad one, but whoever asks again should ask elsewhere
             self._learn(lesson if lesson.invalid is None else Lesson(stumbled=True))
 
@@ -456,7 +470,8 @@ class Exchange:
         self._sampled = None
         self._log()
         # whoever remembers an exchange remembers its decisions, not its content
-        self.ask, self.answer = replace(self.ask, body=b"", members=()), None
+        self.ask = replace(self.ask, body=b"", members=(), login=None)
+        self.answer, self._token = None, None
 
     def _log(self) -> None:
         if not self.outcome:
@@ -467,7 +482,7 @@ class Exchange:
             "request",
             request_id=self.request,
             model=self.ask.model,
-            account=f"{seat.provider}/{seat.id}" if seat else None,
+            account=f"{seat.provider}/{seat.stored}" if seat else None,
             upstream_model=self.model,
             upstream_request_id=self.upstream_id,
             reason=self.why.value,

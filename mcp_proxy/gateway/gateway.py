@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.calibration import Calibration
 from mcp_proxy.gateway import report
+from mcp_proxy.gateway.callers import Callers
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.counting import Counter
 from mcp_proxy.gateway.exchange import Exchange, Surroundings
@@ -25,6 +27,7 @@ from mcp_proxy.gateway.gate import Gate
 from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.keeping import Keeper
 from mcp_proxy.gateway.ledger import Ledger
+from mcp_proxy.gateway.logins import ReadLogin, no_login
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
 from mcp_proxy.gateway.roster import Roster
@@ -68,13 +71,17 @@ class Gateway:
         policy: Policy,
         clock: Clock,
         rng: random.Random,
+        login: ReadLogin = no_login,
+        callers: Callers | None = None,
     ) -> None:
+        callers = callers or Callers(secrets.token_bytes(32))
         self.policy, self._clock, self._store, self._clients = policy, clock, store, clients
         self.draining = asyncio.Event()
         self._jobs = Jobs()
         self._keeper = Keeper(store)
         self.pool = Pool(self._keeper.record)
         self._tokens = Tokens(catalog, clients.get, ledger, self._jobs, clock, rng)
+        self._tokens.login = login
         self._catalog = catalog
         self._gates: dict[str, Gate] = {}
         self.recent: deque[Exchange] = deque(maxlen=RECENT)
@@ -82,7 +89,7 @@ class Gateway:
         self._tokens.refused = self.roster.refused
         self._readings = Readings(self.pool, catalog, self._tokens, self.roster, clients.get, clock, rng)
         self.calibration = Calibration()
-        self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock, self.calibration)
+        self._counter = Counter(self.pool, catalog, self._tokens, clients.get, policy, clock, self.calibration, callers)
         self._around = Surroundings(
             pool=self.pool,
             catalog=catalog,
@@ -96,6 +103,7 @@ class Gateway:
             listed=self._readings.listed,
             calibration=self.calibration,
             sampler=Sampler(self.calibration, self._jobs, clock),
+            callers=callers,
         )
 
     async def start(self) -> None:
@@ -188,11 +196,12 @@ class Gateway:
 
     def limits(self) -> dict[str, Any]:
         """The `/account-limits` document."""
-        return report.limits(self.pool.seats, self.policy, self._clock.now())
+        return report.limits(self.pool.seats, self.policy, self._clock.now(), self.pool.callers)
 
     def health(self) -> str:
         """ok, degraded or down."""
-        return report.health(self.pool.seats, self.policy, self._clock.now(), draining=self.draining.is_set())
+        draining, callers = self.draining.is_set(), self.pool.callers
+        return report.health(self.pool.seats, self.policy, self._clock.now(), draining=draining, callers=callers)
 
     def models(self, *, for_claude: bool) -> list[dict[str, Any]]:
         """The entries of `/v1/models`."""

@@ -63,7 +63,10 @@ class Held:
 
     def __post_init__(self) -> None:
         held = self.credential
-        self.token = Token(held.key) if isinstance(held, ApiKey) else held.token
+        if isinstance(held, ApiKey):
+            self.token = Token(held.key)
+        elif isinstance(held, OAuthGrant):
+            self.token = held.token
 
     def is_of(self, credential: Credential) -> bool:
         """Whether this is what the store has, or was minted from it."""

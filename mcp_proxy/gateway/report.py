@@ -24,9 +24,16 @@ def stamp(moment: Instant | None) -> str | None:
     return None if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def limits(seats: tuple[Seat, ...], policy: Policy, now: Instant) -> dict[str, Any]:
-    """The `/account-limits` document (contract §4)."""
-    accounts = [account_limits(seat, policy, now) for seat in seats]
+CALLERS_SHOWN = 20
+"""Of an account that callers use with logins of their own, so many are told of, the last that asked first."""
+
+
+def limits(seats: tuple[Seat, ...], policy: Policy, now: Instant, callers: tuple[Seat, ...] = ()) -> dict[str, Any]:
+    """The `/account-limits` document (contract §4).
+
+    callers  the seats of callers with a login of their own, last used last
+    """
+    accounts = [account_limits(seat, policy, now, _own(seat, callers)) for seat in seats]
     counts = {status: sum(account["status"] == status for account in accounts) for status in STATUSES}
     return {
         "schema_version": 1,
@@ -45,14 +52,20 @@ def limits(seats: tuple[Seat, ...], policy: Policy, now: Instant) -> dict[str, A
     }
 
 
-def account_limits(seat: Seat, policy: Policy, now: Instant) -> dict[str, Any]:
-    """One account of that document."""
+def _own(seat: Seat, callers: tuple[Seat, ...]) -> tuple[Seat, ...]:
+    """The seats that callers have of an account, last used first."""
+    return tuple(own for own in reversed(callers) if own.stored == seat.id) if seat.caller == "" else ()
+
+
+def account_limits(seat: Seat, policy: Policy, now: Instant, callers: tuple[Seat, ...] = ()) -> dict[str, Any]:
+    """One account of that document; where its callers have logins of their own, what each of them has left."""
     account = seat.account
+    told = {"callers": [_caller(own, policy, now) for own in callers[:CALLERS_SHOWN]]} if seat.caller == "" else {}
     return {
         "id": account.id,
         "provider": account.provider,
         "label": account.label,
-        "status": status(seat, policy, now),
+        "status": status(seat, policy, now, callers),
         "tier": seat.tier,
         "last_used": stamp(seat.last_used),
         "error": account.invalid,
@@ -61,6 +74,20 @@ def account_limits(seat: Seat, policy: Policy, now: Instant) -> dict[str, Any]:
             for model, offer in seat.offers.items()
             if not is_absent(seat, offer, now)
         },
+        **told,
+    }
+
+
+def _caller(own: Seat, policy: Policy, now: Instant) -> dict[str, Any]:
+    """A caller by the name we gave it, which tells nothing of its login, and its windows."""
+    return {
+        "caller": own.caller,
+        "status": status(own, policy, now),
+        "last_used": stamp(own.last_used),
+        "windows": [
+            {"name": bucket.name, "remaining_fraction": left(quota, now), "resets_at": stamp(quota.resets)}
+            for bucket, quota in own.quotas.items()
+        ],
     }
 
 
@@ -97,13 +124,18 @@ def is_absent(seat: Seat, offer: Offer, now: Instant) -> bool:
     return closed is not None and closed.bucket.kind is Kind.ABSENCE
 
 
-def status(seat: Seat, policy: Policy, now: Instant) -> str:
-    """The best over its models: ok, soft_limited, rate_limited; before that disabled, invalid, unknown."""
+def status(seat: Seat, policy: Policy, now: Instant, callers: tuple[Seat, ...] = ()) -> str:
+    """The best over its models: ok, soft_limited, rate_limited; before that disabled, invalid, unknown.
+
+    Of an account that is used with its callers' logins, the best over its callers.
+    """
     account = seat.account
     if not account.enabled:
         return "disabled"
     if account.invalid is not None:
         return "invalid"
+    if callers:
+        return min((status(own, policy, now) for own in callers), key=STATUSES.index)
     if seat.last_used is None and not seat.quotas and not seat.closed:
         return "unknown"
     # one that serves every id lists none: it is closed where any id would be
@@ -116,9 +148,11 @@ def status(seat: Seat, policy: Policy, now: Instant) -> str:
     return "soft_limited" if soft and all(soft) else "ok"
 
 
-def health(seats: tuple[Seat, ...], policy: Policy, now: Instant, *, draining: bool) -> str:
+def health(
+    seats: tuple[Seat, ...], policy: Policy, now: Instant, *, draining: bool, callers: tuple[Seat, ...] = ()
+) -> str:
     """ok: every account that is switched on can serve; degraded: some can; down: none is enabled and valid."""
-    states = [status(seat, policy, now) for seat in seats if seat.account.enabled]
+    states = [status(seat, policy, now, _own(seat, callers)) for seat in seats if seat.account.enabled]
     valid = [state for state in states if state != "invalid"]
     if draining or not valid:
         return "down"

@@ -144,12 +144,16 @@ class Roster:
 
     def _seat_all(self) -> None:
         accounts = self._accounts()
-        seats = [self._catalog.seat(account, self._listed.get(account.id)) for account in accounts]
+        credentials = self._credentials()
+        seats = [
+            self._catalog.seat(account, self._listed.get(account.id), credentials.get(account.id))
+            for account in accounts
+        ]
         for account, seat in zip(accounts, seats, strict=True):
             if seat is None:
                 log.warning("unknown provider, account left out", account=account.id, provider=account.provider)
         self._pool.replace_all(seat for seat in seats if seat is not None)
-        self._tokens.replace_all(self._credentials())
+        self._tokens.replace_all(credentials)
         self._changed([account.id for account in accounts])
 
     def _accounts(self) -> list[Account]:

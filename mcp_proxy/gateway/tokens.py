@@ -10,7 +10,17 @@ from functools import partial
 
 import structlog
 
-from accounts.model import Account, ApiKey, Credential, OAuthGrant, Token, Works, secrets_of
+from accounts.model import (
+    Account,
+    ApiKey,
+    CallersOwn,
+    ClaudeCodeLogin,
+    Credential,
+    OAuthGrant,
+    Token,
+    Works,
+    secrets_of,
+)
 from mcp_proxy.core.failure import Blame, Failure, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport
 from mcp_proxy.core.ids import AccountId
@@ -20,6 +30,7 @@ from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.held import Held, Setback, setback
 from mcp_proxy.gateway.jobs import FIRST_PAUSE, LONGEST_PAUSE, Jobs
 from mcp_proxy.gateway.ledger import Ledger
+from mcp_proxy.gateway.logins import ReadLogin, login_failure, no_login
 from mcp_proxy.gateway.minting import Minter
 
 log = structlog.get_logger("mcp_proxy.tokens")
@@ -45,6 +56,7 @@ class Tokens:
     """Credentials to access. What has to be minted or learnt first is, once for all who wait.
 
     refused  told of an account whose credential its provider does not take any more, and why
+    login    reads a login that another program keeps; blocks
     """
 
     def __init__(
@@ -62,6 +74,7 @@ class Tokens:
         self._wrong_clients: dict[tuple[str, str | None], Setback] = {}
         self._minter = Minter(catalog, client, ledger, jobs, clock, lambda account: self._held.get(account))
         self.writing = self._minter.writing
+        self.login: ReadLogin = no_login
         self.refused: Callable[[AccountId, Credential, str], None] = lambda account, credential, why: None
 
     def replace_all(self, credentials: Mapping[AccountId, Credential]) -> None:
@@ -149,7 +162,8 @@ class Tokens:
 
     def _renew_early(self, account: Account) -> None:
         held, provider = self._held.get(account.id), self._catalog.provider(account)
-        if held is not None and provider is not None and self._is_short(held, EARLY_SECONDS):
+        minted = held is not None and isinstance(held.credential, OAuthGrant)
+        if held is not None and minted and provider is not None and self._is_short(held, EARLY_SECONDS):
             self._begin(account, provider, held, lambda: self._is_short(held, EARLY_SECONDS))
 
     async def settle(self) -> None:
@@ -173,6 +187,10 @@ class Tokens:
             if isinstance(held.credential, ApiKey):
                 return Failure(Blame.ACCOUNT, 401, "authentication_error", "the key is refused")
             held.drop(refused)
+        if isinstance(held.credential, CallersOwn):
+            return Failure(Blame.CONFIG, 502, "api_error", f"{account.provider}: each request brings its own login")
+        if isinstance(held.credential, ClaudeCodeLogin):
+            return await self._read(account, held.credential, refused)
         failure: Failure | None = None
         for _ in range(2):  # what was under way may have been begun before this token was refused
             failure = await self._work(
@@ -188,6 +206,17 @@ class Tokens:
             return failure or Failure(Blame.PROVIDER, 503, "api_error", "the account changed meanwhile; try again")
         # a token that still lives serves while it cannot be renewed
         return self._access(account, held, token) or Failure(Blame.CONFIG, 502, "api_error", "no address")
+
+    async def _read(self, account: Account, login: ClaudeCodeLogin, refused: Token | None) -> Access | Failure:
+        """The login as it lies there now, of which nothing is kept; nobody but its program renews it."""
+        token, now = await asyncio.to_thread(self.login, login), self._clock.now()
+        if isinstance(token, str):
+            return login_failure(token, now)
+        if token.expires_at is not None and token.expires_at <= now:
+            return login_failure("the login has expired", now)
+        if refused is not None and refused.value == token.value:
+            return login_failure("the login is refused", now)
+        return self._catalog.access(account, token) or Failure(Blame.CONFIG, 502, "api_error", "no address")
 
     async def _work(
         self, account: Account, provider: Provider, held: Held, wanted: Callable[[], bool], *, known: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from mcp_proxy.core.failure import Blame, Failure, error_type
@@ -13,6 +14,10 @@ from mcp_proxy.routing.facts import Decision, Reason, Refused, Seat
 
 RETRIED_BY_CLIENTS_SECONDS = 60
 """Claude Code waits for a `retry-after` up to this; over it, it shows the message at once."""
+
+
+USUAL = frozenset({"content-type", "retry-after", "x-should-retry"})
+"""The headers that any refusal may bring."""
 
 
 def unknown_model(asked: str, why: str = "") -> Failure:
@@ -38,6 +43,9 @@ def draining() -> Failure:
     )
 
 
+ELSEWHERE = (Reason.NOT_SERVED, Reason.NO_LOGIN, Reason.NOT_LOCAL)
+"""Why an account has nothing to say to this request: another model's, or another client's."""
+
 LONGEST_WHY = 300
 """Characters of an upstream's words that are passed on beside ours."""
 
@@ -48,9 +56,13 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     In this order: no account is usable; all are exhausted; the request fits none; what the attempts met: any
     overload, then any time-out, then 502.
     """
-    serving = [refusal for refusal in decision.refused if refusal.reason is not Reason.NOT_SERVED]
+    serving = [refusal for refusal in decision.refused if refusal.reason not in ELSEWHERE]
     if not serving and not decision.candidates:
-        why = next((refusal.detail for refusal in decision.refused if refusal.detail), "")
+        absent = [refusal for refusal in decision.refused if refusal.reason is Reason.NOT_SERVED]
+        why = next((refusal.detail for refusal in absent if refusal.detail), "")
+        withheld = [refusal for refusal in decision.refused if refusal not in absent]
+        if withheld and not why and not failures:
+            return _no_account(asked, withheld)
         return next(iter(failures.values()), unknown_model(asked, why))
     usable = [refusal for refusal in serving if refusal.reason not in (Reason.DISABLED, Reason.INVALID, Reason.UNPAID)]
     unpaid = next((refusal for refusal in serving if refusal.reason is Reason.UNPAID), None)
@@ -59,8 +71,11 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     open_still = [refusal for refusal in usable if refusal.reason is not Reason.LIMITED]
     fitting = [refusal for refusal in open_still if refusal.reason is not Reason.TOO_SMALL]
     if not fitting and not decision.candidates and decision.retry_at is not None:
-        first = min(usable, key=lambda refusal: refusal.until or Instant(math.inf), default=None)
-        return exhausted(asked, decision.retry_at, now, first.detail if first is not None else "")
+        first = min(usable, key=lambda refusal: refusal.until or Instant(math.inf))
+        told = exhausted(asked, decision.retry_at, now, first.detail)
+        # what it said of its windows besides goes with it: the client shows them to the one whose windows they are
+        own = failures[first.account].headers if first.account in failures else ()
+        return replace(told, headers=(*told.headers, *(pair for pair in own if pair[0] not in USUAL)))
     met = [failures[refusal.account] for refusal in open_still if refusal.account in failures]
     met += [failures[candidate.account] for candidate in decision.candidates if candidate.account in failures]
     if met:

@@ -81,6 +81,12 @@ class Case:
             return Failure(Blame.REQUEST, status, kind, self.message, body=body, headers=headers, unsigned=unsigned)
         return Failure(Blame.REQUEST, status, kind, message or self.message, headers=self.headers, unsigned=unsigned)
 
+    def stale(self) -> Failure:
+        """The token will not do: back as it came where it is the client's own, who knows how to renew it."""
+        body = self.refusal.body if self.native else None
+        headers = returning_headers(self.refusal.headers)
+        return Failure(Blame.TOKEN, 401, "authentication_error", self.message, body=body, headers=headers)
+
     def refused(self) -> Failure:
         """The credential is dead."""
         return Failure(Blame.ACCOUNT, 401, "authentication_error", self.message)

@@ -48,7 +48,7 @@ _MODELS: tuple[tuple[str, str, int | None], ...] = (
 )
 _NAME = re.compile(r"claude-([a-z]+)-(\d+)(?:-(\d{1,2}))?(?:-\d{8})?")
 _REGAIN = re.compile(r"regain access on \d{4}-\d{2}-\d{2}")
-_NOT_ENTITLED = re.compile(
+NOT_ENTITLED = re.compile(
     r"Extra usage is required for long context requests|Usage credits are required for fast mode|Fast request rejected"
 )
 _SPENT = re.compile(r"You have reached your (?:specified )?(?:workspace )?API usage limits")
@@ -136,7 +136,7 @@ def _spent(case: Case) -> Failure:
 
 
 def _throttled(case: Case) -> Failure | None:
-    if _NOT_ENTITLED.match(case.message):
+    if NOT_ENTITLED.match(case.message):
         return case.request()
     if explained := unified(case):
         return explained

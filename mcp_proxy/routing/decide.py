@@ -78,12 +78,12 @@ def barred(seat: Seat, ways: Sequence[Serving], facts: Facts) -> Refused | None:
     account = seat.account
     if not account.enabled:
         return Refused(account.id, Reason.DISABLED)
-    if not ways:
-        return Refused(account.id, Reason.NOT_SERVED)
     if seat.caller is not None and (not facts.caller or seat.caller != facts.caller):
         return Refused(account.id, Reason.NO_LOGIN, None, "the request brings no login of its caller's own")
     if seat.local and not facts.local:
         return Refused(account.id, Reason.NOT_LOCAL, None, "for programs on this machine only")
+    if not ways:
+        return Refused(account.id, Reason.NOT_SERVED)
     if account.invalid is not None:
         return Refused(account.id, Reason.INVALID, None, account.invalid)
     return None

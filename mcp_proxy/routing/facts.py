@@ -59,6 +59,11 @@ class Seat(msgspec.Struct, frozen=True):
         return self.account.id
 
     @property
+    def stored(self) -> AccountId:
+        """The id that its account is stored under: a caller's own seat has its caller's name behind it."""
+        return AccountId(self.account.id.removesuffix(f"@{self.caller}")) if self.caller else self.account.id
+
+    @property
     def provider(self) -> ProviderName:
         return ProviderName(self.account.provider)
 

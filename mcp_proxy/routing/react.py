@@ -59,8 +59,9 @@ def moves_on(failure: Failure, failover_on: Set[int]) -> bool:
     """
     match failure.blame:
         case Blame.REQUEST:
-            # a 429 of this kind says that the request asks for more than was booked, not that it came too soon
-            return failure.status in failover_on and failure.status < 500 and failure.status != 429
+            # a 429 of this kind says that the request asks for more than was booked, not that it came too soon, and a
+            # 401 that the client's own login is to be renewed, which it would not hear of
+            return failure.status in failover_on and failure.status < 500 and failure.status not in (401, 429)
         case Blame.PROVIDER if failure.status >= 500:
             return failure.status in failover_on
         case Blame.ACCOUNT if failure.limit is not None and failure.limit not in (ACCOUNT, BILLING):

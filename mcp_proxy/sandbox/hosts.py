@@ -47,6 +47,7 @@ class Host:
     monitor      the path that tells what is left, and what it tells
     refuses      raises `Wrong` for what its models do not take, besides what nobody takes
     windows      makes the windows of an account that was given none
+    beta         the beta that a request must name to be let in with such a key
     tool_id      a tool use's id from a unique piece of text
     """
 
@@ -69,6 +70,7 @@ class Host:
     monitor: tuple[str, Monitor] | None = None
     refuses: Callable[[Json], None] = lambda body: None
     windows: Callable[[], tuple[Window, ...]] = tuple
+    beta: str | None = None
     tool_id: NewId = lambda text: f"toolu_01{text}"
 
 
@@ -167,6 +169,28 @@ def plan_exhausted(account: Account, window: Window, trace: str, now: float) -> 
     wait = (("retry-after", str(seconds_until(window, now))), ("x-should-retry", "true"))
     body = anthropic_body("rate_limit_error", message, trace)
     return document(429, body, (("request-id", trace), *wait, *plan_limits(account, now)))
+
+
+def plan_unknown_login(sent: bool, trace: str) -> Reply:
+    """A login that has run out and one that never was are told alike."""
+    message = (
+        "OAuth token has expired. Please obtain a new token or refresh your existing token."
+        if sent
+        else "x-api-key header is required"
+    )
+    return document(401, anthropic_body("authentication_error", message, trace), (("request-id", trace),))
+
+
+def plan_monitor(account: Account | None, now: float) -> Reply:
+    """What a plan has left, in percent; the path of a login that is a person's own."""
+    if account is None:
+        return plan_unknown_login(True, "req_sandbox_usage")
+    told = {
+        CLAIMS[window.name]: {"utilization": 100 * (1 - window.left), "resets_at": rfc3339(window.resets_at or now)}
+        for window in account.windows.values()
+        if window.name in CLAIMS
+    }
+    return document(200, told)
 
 
 # Z.AI's dialect
@@ -271,13 +295,15 @@ SUBSCRIPTION = Host(
     auth=("authorization",),
     key="sk-ant-oat01-sandbox-{n}",
     native=True,
-    unknown_key=anthropic_unknown_key,
+    unknown_key=plan_unknown_login,
     lost=anthropic_lost,
     limits=plan_limits,
     refuses=check_claude,
     exhausted=plan_exhausted,
     crowded=anthropic_crowded,
+    monitor=("/api/oauth/usage", plan_monitor),
     windows=plan_windows,
+    beta="oauth-2025-04-20",
 )
 ZAI = Host(
     name="zai",

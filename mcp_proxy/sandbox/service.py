@@ -20,6 +20,7 @@ from mcp_proxy.sandbox.received import Received
 from mcp_proxy.sandbox.replies import SSE, Pause, Reply, Step, document, head, honest
 from mcp_proxy.sandbox.strict import (
     Rules,
+    betas,
     check_betas,
     check_billing_line,
     check_fields,
@@ -164,6 +165,8 @@ class Service(Scripted):
             return {}
         if self.rules < Rules.REAL:
             return loose(heard)
+        if self.host.beta is not None and self.host.beta not in betas(heard):
+            raise Wrong("OAuth authentication is currently not supported.", status=401)
         if heard.method != METHODS[place]:
             raise Wrong("Method Not Allowed", status=405)
         if place is Place.QUOTA:

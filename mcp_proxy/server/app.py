@@ -40,7 +40,7 @@ PATHS: tuple[tuple[re.Pattern[str], str], ...] = (
 def build_app(gateway: Gateway, door: Door, read_seconds: float, local_now: Callable[[], datetime]) -> Application:
     """The BlackSheep application in front of a gateway."""
     router = Router()
-    add_message_routes(router, gateway, read_seconds)
+    add_message_routes(router, gateway, read_seconds, door)
     add_image_routes(router, gateway, read_seconds)
     add_model_routes(router, gateway)
     add_ops_routes(router, gateway, local_now)

@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from accounts.model import Secret
+
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 KEY_HEADERS = (b"x-api-key", b"x-proxy-api-key")
@@ -18,6 +20,19 @@ PROBES = frozenset({("HEAD", "/"), ("HEAD", "/api/hello")})
 HEALTH = "/health"
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s\[\]:@/?#\\]+))(?::\d*)?")
 """Not `urlsplit`: that one drops tabs, and before Python 3.11.10 takes `evil[::1]` for `::1`."""
+
+LOGIN = re.compile(rb"sk-ant-oat[\w.~+/=-]{1,4096}", re.ASCII)
+"""A login at Anthropic, of Claude Code's or of `claude setup-token`: what any other bearer is we cannot know, and so
+nobody is sent it."""
+
+MISTAKEN = (
+    "that is your login at Anthropic, which is not this proxy's key: send the key beside it as x-proxy-api-key "
+    "(Claude Code: ANTHROPIC_CUSTOM_HEADERS)"
+)
+
+FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"})
+FORWARDED_START = b"x-forwarded-"
+"""What a proxy in front of us says of who asks: then it is not who is connected."""
 
 RETRY_NEVER = (("x-should-retry", "false"),)
 
@@ -64,11 +79,15 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The rules at the door; `key` is compared in constant time and never shown."""
+    """The rules at the door; `key` is compared in constant time and never shown.
+
+    loopback  whether the server listens on loopback alone
+    """
 
     key: bytes = field(repr=False)
     allowed_hosts: frozenset[str] = frozenset()
     cors: Cors | None = None
+    loopback: bool = False
 
     def admit(self, method: str, path: str, headers: RawHeaders) -> Visitor | Denial:
         """Whether a request may pass. `path` as it is routed; header names in lower case."""
@@ -89,7 +108,24 @@ class Door:
             return Visitor(keyed=False, origin=allowed)
         if not given:
             return Denial(401, "no API key: send it as x-api-key or as Authorization: Bearer", RETRY_NEVER, allowed)
-        return Denial(401, "invalid API key", RETRY_NEVER, allowed, guess=True)
+        wrong = MISTAKEN if any(LOGIN.fullmatch(value) for value in given) else "invalid API key"
+        return Denial(401, wrong, RETRY_NEVER, allowed, guess=True)
+
+    def login(self, headers: RawHeaders) -> Secret | None:
+        """The caller's own login at Anthropic, beside our key; None where there is none, or more than one."""
+        given = bearers(headers)
+        if not any(LOGIN.fullmatch(value) for value in given):
+            return None
+        found = [value for value in given if not hmac.compare_digest(value, self.key)]
+        return Secret(found[0].decode()) if len(found) == 1 and LOGIN.fullmatch(found[0]) else None
+
+    def is_local(self, headers: RawHeaders, peer: str | None) -> bool:
+        """Whether a program on this machine asks, and not for somebody else.
+
+        peer  the address that is connected; None: not known
+        """
+        passed_on = any(name in FORWARDED or name.startswith(FORWARDED_START) for name, _ in headers)
+        return self.loopback and not passed_on and peer is not None and is_loopback(peer)
 
     def _is_key(self, given: list[bytes]) -> bool:
         # a list, not a generator: every value is looked at, whichever is right
@@ -116,10 +152,23 @@ class Door:
 def keys(headers: RawHeaders) -> list[bytes]:
     """Every value that is offered as a key."""
     found = [value.strip() for name, value in headers if name in KEY_HEADERS]
-    found += [
+    return found + bearers(headers)
+
+
+def bearers(headers: RawHeaders) -> list[bytes]:
+    """Every bearer token that is sent."""
+    return [
         value[7:].strip() for name, value in headers if name == b"authorization" and value[:7].lower() == b"bearer "
     ]
-    return found
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own; a name is only where it is `localhost`."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address == "localhost"
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def host_name(host: str) -> str | None:

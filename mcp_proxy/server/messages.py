@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import cast
 
 from blacksheep import Content, Request, Response, Router, StreamedContent
@@ -19,6 +20,7 @@ from mcp_proxy.gateway.answer import Answer
 from mcp_proxy.gateway.apart import apart
 from mcp_proxy.gateway.exchange import Exchange
 from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.server.auth import Door
 from mcp_proxy.server.errors import JSON, encoded, error_response, failure_response, request_id, visit_of
 from mcp_proxy.server.stream import EXIT_STACK
 
@@ -30,12 +32,12 @@ OURS = frozenset(
 """Headers that are for us alone: they name or authenticate the client, or frame its request."""
 
 
-def add_message_routes(router: Router, gateway: Gateway, read_seconds: float) -> None:
+def add_message_routes(router: Router, gateway: Gateway, read_seconds: float, door: Door) -> None:
     """Both endpoints, also under `/v1/v1`, where a base URL that ends in /v1 leads."""
 
     async def create_message(request: Request) -> Response:
         """POST /v1/messages."""
-        ask = await read_request(request, Endpoint.MESSAGES, read_seconds)
+        ask = await read_request(request, Endpoint.MESSAGES, read_seconds, door)
         if isinstance(ask, Response):
             return ask
         exchange = gateway.exchange(ask, RequestId(request_id(request)))
@@ -47,7 +49,7 @@ def add_message_routes(router: Router, gateway: Gateway, read_seconds: float) ->
 
     async def count_tokens(request: Request) -> Response:
         """POST /v1/messages/count_tokens."""
-        ask = await read_request(request, Endpoint.COUNT_TOKENS, read_seconds)
+        ask = await read_request(request, Endpoint.COUNT_TOKENS, read_seconds, door)
         if isinstance(ask, Response):
             return ask
         counted = await gateway.count_tokens(ask, RequestId(request_id(request)))
@@ -67,13 +69,17 @@ def exit_stack(request: Request) -> AsyncExitStack:
     return stack
 
 
-async def read_request(request: Request, endpoint: Endpoint, seconds: float) -> Ask | Response:
-    """The request, parsed; or the error that it gets: 408, 413, 400."""
+async def read_request(request: Request, endpoint: Endpoint, seconds: float, door: Door) -> Ask | Response:
+    """The request, parsed, and who asks; or the error that it gets: 408, 413, 400."""
     body = await read_body(request, seconds)
     if isinstance(body, Response):
         return body
     ask = await apart(read_ask, len(body), endpoint, body, client_headers(request), _beta(request))
-    return failure_response(request, ask) if isinstance(ask, Failure) else ask
+    if isinstance(ask, Failure):
+        return failure_response(request, ask)
+    scope = visit_of(request)
+    headers, client = scope["headers"], scope.get("client")
+    return replace(ask, login=door.login(headers), local=door.is_local(headers, client[0] if client else None))
 
 
 async def read_body(request: Request, seconds: float) -> bytes | Response:
@@ -120,7 +126,7 @@ def told(exchange: Exchange) -> Headers:
     """What every answer to /v1/messages says of its way."""
     seat = exchange.account
     headers = [
-        ("x-proxy-account", f"{seat.provider}/{seat.id}" if seat else "none"),
+        ("x-proxy-account", f"{seat.provider}/{seat.stored}" if seat else "none"),
         ("x-proxy-model", exchange.model or "none"),
         ("x-proxy-attempts", str(len(exchange.attempts))),
         ("x-proxy-reason", exchange.why.value),

@@ -99,6 +99,8 @@ def _provider(name: str, sources: Sources, variables: Mapping[str, Found]) -> Pr
                 read[key] = sources.use(f"{place}.{key}", raw, READERS.get(key, values.url))
     if name == "custom" and "api_key" in found and not {"base_url", "base_urls"} & set(found):
         raise SettingsError("providers.custom has an api_key but no base_url")
+    if name == "claude-subscription" and "api_key" in found:
+        raise SettingsError("providers.claude-subscription has no api_key: each request brings its caller's own login")
     read["aliases"] = mapping(sources, ("providers", name, "aliases"), values.text)
     if "budget" in table:
         read["budgets"] = read_budgets(sources, f"{place}.budget", table["budget"])

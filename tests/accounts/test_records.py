@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.model import Account, AccountId, ApiKey, Entry, OAuthClient, OAuthGrant, Secret, Token
+from accounts.model import (
+    Account,
+    AccountId,
+    ApiKey,
+    CallersOwn,
+    ClaudeCodeLogin,
+    Entry,
+    OAuthClient,
+    OAuthGrant,
+    Secret,
+    Token,
+)
 from accounts.records import Unreadable, from_document, to_document
 from tests.accounts.kit import account, entry, grant
 
@@ -28,6 +39,8 @@ ENTRIES = st.builds(
         extra=st.dictionaries(TEXT, TEXT, max_size=3),
     ),
     st.builds(ApiKey, SECRETS)
+    | st.builds(CallersOwn)
+    | st.builds(ClaudeCodeLogin, st.none() | TEXT)
     | st.builds(
         OAuthGrant,
         SECRETS,
@@ -57,6 +70,7 @@ def test_an_entry_comes_back_from_its_document_unchanged(one: Entry) -> None:
         ("credential", None),
         ("credential", {"kind": "api_key"}),
         ("credential", {"kind": "oauth"}),
+        ("credential", {"kind": "claude_code", "path": 7}),
         ("credential", {"kind": "oauth", "refresh_token": ["sk-fake-canary"]}),
         ("credential", {"kind": "from-the-future", "key": "sk-fake-canary"}),
     ],

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from accounts.model import Auth, Secret, Token, Verdict, Works
+from accounts.model import Auth, CallersSignIn, Secret, Token, Verdict, Works
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest
 from mcp_proxy.core.ids import ModelId
@@ -201,7 +201,7 @@ def every_refusal_is_read(provider: Provider, refusal: Refusal, offer: Offer) ->
     if failure.retry_at is not None:
         assert math.isfinite(failure.retry_at) and NOW < failure.retry_at <= NOW + 32 * 86_400
     if failure.body is not None:
-        assert failure.blame is Blame.REQUEST and json.loads(failure.body)["type"] == "error"
+        assert failure.blame in (Blame.REQUEST, Blame.TOKEN) and json.loads(failure.body)["type"] == "error"
     assert {name for name, _ in failure.headers} <= {"content-type", "retry-after", "x-should-retry"}
     return failure
 
@@ -215,7 +215,8 @@ def a_key_in_an_error_is_not_repeated(provider: Provider) -> None:
         error = {"type": "authentication_error", "message": f"invalid key {secret}, sorry"}
         body = json.dumps({"type": "error", "error": error}).encode()
         failure = provider.read_failure(Refusal(401, (), body), offers(provider)[0], NOW)
-        assert failure.blame is (Blame.ACCOUNT if provider.mint is None else Blame.TOKEN) and failure.limit is None
+        fresh = provider.mint is not None or isinstance(provider.sign_in, CallersSignIn)
+        assert failure.blame is (Blame.TOKEN if fresh else Blame.ACCOUNT) and failure.limit is None
         assert "invalid key" in failure.message and secret not in failure.message
 
 

@@ -106,6 +106,7 @@ HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=4).map(tuple)
 def test_names_are_unique_and_people_know_them() -> None:
     assert set(ALL) >= {
         "anthropic",
+        "claude-subscription",
         "antigravity",
         "zai",
         "zhipu",

@@ -76,7 +76,8 @@ def post(stream: bool = True, **fields: Any) -> bytes:
 
 def nothing_is_held(proxy: Proxy) -> bool:
     """No visit, and no account in use."""
-    return not proxy.server._edge.visits and not any(seat.in_flight for seat in proxy.gateway.pool.seats)
+    pool = proxy.gateway.pool
+    return not proxy.server._edge.visits and not any(seat.in_flight for seat in (*pool.seats, *pool.callers))
 
 
 def settings(home: Path, toml: str = "", **environ: str) -> Settings:
@@ -111,7 +112,8 @@ async def serving_accounts(
         how = {"timeout": 30, "trust_env": False, "verify": False}  # it speaks http, and to load the roots takes 25 ms
         async with WatchedClient(base_url=url, headers={"x-api-key": KEY}, **how) as client:
             yield Proxy(url, gateway, server, client, ids)
-    assert [seat.id for seat in gateway.pool.seats if seat.in_flight] == [], "an account is still counted as in use"
+    seats = (*gateway.pool.seats, *gateway.pool.callers)
+    assert [seat.id for seat in seats if seat.in_flight] == [], "an account is still counted as in use"
 
 
 Held: TypeAlias = tuple[str, Upstream] | tuple[str, Upstream, dict[str, Any]]

@@ -19,13 +19,14 @@ PASSPHRASE = "sk-fake canary passphrase of the store"
 EXPORT = "sk-fake canary passphrase of the export"
 STORE_KEY = base64.b64encode(b"sk-fake key of the account store").decode()
 CALLERS = "sk-fake-ant-oat-canary-of-the-caller"
-CANARIES = (UPSTREAM, OTHER, PASSPHRASE, EXPORT, STORE_KEY, CALLERS, KEY)
+LOGIN = "sk-ant-oat01-sk-fake-canary-of-a-login-of-the-callers-own"
+CANARIES = (UPSTREAM, OTHER, PASSPHRASE, EXPORT, STORE_KEY, CALLERS, LOGIN, KEY)
 
 
 async def test_no_secret_is_in_anything_that_was_written(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    async with Sandbox(["anthropic", "zai"]) as box:
+    async with Sandbox(["anthropic", "zai", "claude-subscription"]) as box:
         account = box.account("anthropic", alias="a", key=UPSTREAM)
         config = f'[providers.zai]\nbase_url = "{box.url("zai")}"\napi_key = "${{CANARY_KEY}}"\n'
         (home / "config.toml").write_text(config)
@@ -33,6 +34,7 @@ async def test_no_secret_is_in_anything_that_was_written(tmp_path: Path) -> None
         seen = {name.lower() for each in box.received for name, _ in each.headers}
         assert "x-proxy-api-key" not in seen and "cookie" not in seen
         assert all(CALLERS not in str(each.headers) for each in box.received)
+        assert {each.host for each in box.received if LOGIN in str(each.headers)} == {"claude-subscription"}
     files = {
         path.name: path.read_bytes().decode("latin-1")
         for path in tmp_path.rglob("*")
@@ -62,6 +64,11 @@ def provoke(home: Path, box: Sandbox, account: object) -> dict[str, str]:
         run = proxy(home, *words, stdin=stdin, **environ)
         written[" ".join(words)] = run.stdout + run.stderr
 
+    plan = box.account("claude-subscription", key=LOGIN)
+    own = ("accounts", "add", "--provider", "claude-subscription", "--base-url", box.url("claude-subscription"))
+    command(*own, "--api-key-stdin", stdin=LOGIN + "\n")
+    command(*own, LOGIN)
+    command(*own)
     url = box.url("anthropic")
     add = ("accounts", "add", "--provider", "anthropic", "--label", "a", "--base-url", url)
     command(*add, "--api-key-stdin", stdin=UPSTREAM + "\n")
@@ -88,7 +95,17 @@ def provoke(home: Path, box: Sandbox, account: object) -> dict[str, str]:
             faults.garbage(f"HTTP/1.1 200 OK\r\nx: {UPSTREAM}\r\nbroken {UPSTREAM}\r\n\r\n".encode()),
         )
         callers = {"authorization": f"Bearer {CALLERS}", "cookie": f"session={CALLERS}", "x-proxy-api-key": KEY}
+        plan.script(
+            refusals.unauthorized(f"Invalid bearer token {LOGIN}"),
+            refusals.bad_request(f"not with {LOGIN}"),
+            faults.error_event("content_block_delta", message=f"oh no {LOGIN}"),
+        )
+        logged_in = {"authorization": f"Bearer {LOGIN}", "x-proxy-api-key": KEY, "anthropic-beta": "oauth-2025-04-20"}
+        own_model = {"model": "claude-subscription/claude-sonnet-5"}
         requests = [
+            *(("POST", "/v1/messages", message(**own_model, stream=n > 1), logged_in) for n in range(4)),
+            ("POST", "/v1/messages", message(model="glm-4.7"), logged_in),
+            ("POST", f"/v1/messages/{LOGIN}", message(), logged_in),
             ("POST", "/v1/messages", message(), {}),
             ("POST", "/v1/messages", message(), callers),
             ("POST", "/v1/messages", message(stream=True), {}),

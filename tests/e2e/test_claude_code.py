@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from accounts.model import CallersOwn
 from mcp_proxy.sandbox import Account, Answer, Sandbox, Text, Thinking, ToolUse, refusals, say
 from mcp_proxy.sandbox.voice import voice_of
-from tests.e2e.harness import KEY, Proxy, running
+from tests.e2e.harness import KEY, Proxy, running, serving_accounts
 
 pytestmark = pytest.mark.claude_code
 
@@ -39,8 +40,13 @@ def claude(request: pytest.FixtureRequest) -> Path:
     return found[0]
 
 
-async def run(claude: Path, proxy: Proxy, home: Path, prompt: str, *more: str) -> dict[str, Any]:
-    """One unattended run, with more arguments; what it printed as JSON."""
+WITH_KEY = {"ANTHROPIC_AUTH_TOKEN": KEY}
+
+
+async def run(
+    claude: Path, proxy: Proxy, home: Path, prompt: str, *more: str, who: dict[str, str] = WITH_KEY
+) -> dict[str, Any]:
+    """One unattended run, with more arguments; what it printed as JSON. who: the variables that say who asks."""
     project = home / "project"
     project.mkdir(parents=True, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
@@ -51,7 +57,7 @@ async def run(claude: Path, proxy: Proxy, home: Path, prompt: str, *more: str) -
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "ANTHROPIC_BASE_URL": proxy.url,
-            "ANTHROPIC_AUTH_TOKEN": KEY,
+            **who,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         },
         stdin=subprocess.DEVNULL,
@@ -186,3 +192,40 @@ async def test_a_session_moves_between_claude_and_gemini_models_with_tools_and_t
         written = {path.name for path in folder.glob("*.txt")}
         assert {"gemini-3-flash.txt", "gpt-oss-120b-medium.txt"} < written and len(written) == 3
         assert box.complaints == []
+
+
+async def test_its_own_login_passes_through_beside_the_proxys_key(claude: Path, tmp_path: Path) -> None:
+    login, path = "sk-ant-oat01-sk-fake-login-of-claude-code", tmp_path / "client" / "project" / "hello.txt"
+    who = {"CLAUDE_CODE_OAUTH_TOKEN": login, "ANTHROPIC_CUSTOM_HEADERS": f"x-proxy-api-key: {KEY}"}
+    async with Sandbox(["claude-subscription", "zai"]) as box:
+        plan, zai = box.account("claude-subscription", key=login), box.account("zai")
+
+        def voice(body: dict[str, Any]) -> Answer:
+            if "Write" not in {tool.get("name") for tool in body.get("tools", ())}:
+                return voice_of("plan")(body)
+            if "tool_result" in last_kinds(body):
+                return say("the file is there")
+            return say(ToolUse("Write", {"file_path": str(path), "content": "by the plan\n"}))
+
+        plan.speak(voice)
+        accounts = [
+            ("claude-subscription", CallersOwn(), {"label": "plan", "base_url": box.url("claude-subscription")}),
+            ("zai", zai.key, {"label": "zai", "base_url": box.url("zai"), "tier": 2}),
+        ]
+        async with serving_accounts(tmp_path / "proxy", accounts, "[routing]\nfallback = true\n") as proxy:
+            printed = await run(claude, proxy, tmp_path / "client", "Write hello.txt, please.", who=who)
+            assert path.read_text() == "by the plan\n" and "the file is there" in printed["result"]
+            assert {each.header("authorization") for each in plan.received} == {f"Bearer {login}"}
+            plan.always(refusals.plan_limit())
+            printed = await run(claude, proxy, tmp_path / "client", "hello", who=who)
+            assert printed["is_error"] is False and zai.received
+            assert {each.host for each in box.received if login in str(each.headers)} == {"claude-subscription"}
+            assert not any(KEY in str(each.headers) for each in box.received)
+            plan.well()
+            plan.revoked = True
+        async with serving_accounts(tmp_path / "alone", accounts) as proxy:
+            before = len(box.received)
+            printed = await run(claude, proxy, tmp_path / "client", "hello", who=who)
+            assert printed["is_error"] is True and "401" in printed["result"]
+            assert not [each for each in box.received[before:] if each.host == "zai" and "messages" in each.path]
+            assert box.complaints == []

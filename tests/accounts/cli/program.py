@@ -19,6 +19,8 @@ from accounts.model import (
     AccountId,
     ApiKey,
     ApiKeySignIn,
+    CallersSignIn,
+    ClaudeCodeLogin,
     Credential,
     Entry,
     OAuthClient,
@@ -39,6 +41,7 @@ PROVIDERS = {
     for info in (
         ProviderInfo("zai", "Z.AI", ApiKeySignIn("https://keys.example/zai"), base_url="https://zai.example"),
         ProviderInfo("kimi", "Kimi", ApiKeySignIn(notice="Kimi forbids this in its terms.")),
+        ProviderInfo("plan", "A plan", CallersSignIn(notice="Each brings its own.", terms="The terms forbid this.")),
         ProviderInfo("custom", "Any Anthropic endpoint", ApiKeySignIn(), needs_base_url=True),
     )
 }
@@ -69,6 +72,9 @@ def oauth_client(provider: str) -> OAuthClient | None:
 def verdict(account: Account, credential: Credential) -> Verdict:
     if isinstance(credential, OAuthGrant):
         return granted(account, credential)
+    if isinstance(credential, ClaudeCodeLogin):
+        return Verdict(Works.YES)
+    assert isinstance(credential, ApiKey), "there is nothing to ask about"
     text = credential.key.reveal()
     if "refused" in text:
         return Verdict(Works.REFUSED, f"401 invalid key {text}\x1b[31m")
@@ -105,6 +111,7 @@ def ports(home: Path, **fields: object) -> Ports:
         "extra_entries": lambda: (),
         "now": lambda: NOW,
         "oauth_client": oauth_client,
+        "claude_login": lambda: ClaudeCodeLogin("/home/someone/login") if "TEST_LOGIN" in os.environ else None,
         "export_passphrase": lambda: Secret(os.environ["TEST_EXPORT"]) if "TEST_EXPORT" in os.environ else None,
     }
     return Ports(**{**given, **fields})  # type: ignore[arg-type]

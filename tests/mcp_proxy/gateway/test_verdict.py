@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mcp_proxy.core.failure import Blame, Failure, error_type
@@ -31,6 +33,7 @@ def decision(*refusals: tuple[str, Reason, float | None], left: str = "") -> Dec
 OFF, BAD, LIMITED, NOT_SERVED, SMALL, TRIED = (
     Reason.DISABLED, Reason.INVALID, Reason.LIMITED, Reason.NOT_SERVED, Reason.TOO_SMALL, Reason.TRIED
 )  # fmt: skip
+NO_LOGIN, NOT_LOCAL = Reason.NO_LOGIN, Reason.NOT_LOCAL
 
 VERDICTS: list[tuple[str, Decision, dict[str, Failure], int]] = [
     ("no account at all", decision(), {}, 404),
@@ -41,6 +44,10 @@ VERDICTS: list[tuple[str, Decision, dict[str, Failure], int]] = [
         {"a": failed(404, Blame.MODEL, limit=True)},
         404,
     ),
+    ("those that have it want a login", decision(("a", NO_LOGIN, None), ("b", NOT_LOCAL, None)), {}, 503),
+    ("one wants a login, one has no such model", decision(("a", NO_LOGIN, None), ("b", NOT_SERVED, None)), {}, 404),
+    ("one wants a login, one is exhausted", decision(("a", NO_LOGIN, None), ("b", LIMITED, 10)), {}, 429),
+    ("one wants a login, one was down", decision(("a", NO_LOGIN, None), ("b", TRIED, None)), {"b": failed(529)}, 529),
     ("all switched off", decision(("a", OFF, None), ("b", NOT_SERVED, None)), {}, 503),
     ("all refused", decision(("a", BAD, None), ("b", OFF, None)), {"a": failed(401, Blame.ACCOUNT)}, 503),
     ("all exhausted", decision(("a", LIMITED, 30), ("b", LIMITED, 10)), {}, 429),
@@ -104,3 +111,12 @@ def test_what_is_too_long_says_so_in_the_words_clients_know() -> None:
 def test_an_unknown_model_and_a_server_that_goes() -> None:
     assert (unknown_model("x").status, unknown_model("x").message) == (404, "model: x")
     assert (draining().status, draining().type) == (529, "overloaded_error")
+
+
+def test_what_the_first_to_open_told_of_its_windows_goes_back_with_the_reset() -> None:
+    told = (("retry-after", "5"), ("x-should-retry", "true"), ("anthropic-ratelimit-unified-status", "rejected"))
+    met = {AccountId("a"): dataclasses.replace(failed(429, Blame.ACCOUNT, limit=True), headers=told)}
+    first = nobody("m", decision(("a", LIMITED, 10), ("b", LIMITED, 30)), met, NOW)
+    assert first.headers == (("retry-after", "10"), ("anthropic-ratelimit-unified-status", "rejected"))
+    later = nobody("m", decision(("a", LIMITED, 30), ("b", LIMITED, 10)), met, NOW)
+    assert later.headers == (("retry-after", "10"),)

@@ -208,7 +208,8 @@ async def test_thinking_comes_back_only_to_the_vendor_who_signed_it_and_unchange
         assert [block["type"] for block in thought] == ["thinking", "text"]
         again = said(ASK, assistant(*thought), ASK)
         assert (await post(box, account, again)).status_code == 200
-        assert (await post(box, plan, again, at="claude-subscription")).status_code == 200
+        beta = {"anthropic_beta": "oauth-2025-04-20"}
+        assert (await post(box, plan, again, at="claude-subscription", **beta)).status_code == 200
         changed = said(ASK, assistant({**thought[0], "thinking": "something else"}, thought[1]), ASK)
         assert "Invalid `signature`" in (await post(box, account, changed)).text
         foreign = await post(

@@ -114,11 +114,12 @@ async def test_zai_s_monitor_refuses_a_key_with_a_success() -> None:
 async def test_a_plan_tells_its_windows_with_every_answer() -> None:
     async with Sandbox(["claude-subscription"], clock=Clock()) as box:
         account = box.account("claude-subscription")
-        start = "anthropic-ratelimit-unified-"
-        got = await post(box, account, body(), at="claude-subscription")
+        start, beta = "anthropic-ratelimit-unified-", {"anthropic_beta": "oauth-2025-04-20"}
+        assert (await post(box, account, body(), at="claude-subscription")).status_code == 401, "no beta"
+        got = await post(box, account, body(), at="claude-subscription", **beta)
         assert (got.status_code, got.headers[start + "status"]) == (200, "allowed")
         account.drain("5h")
-        got = await post(box, account, body(), at="claude-subscription")
+        got = await post(box, account, body(), at="claude-subscription", **beta)
         told = {
             name: got.headers[start + name] for name in ("status", "representative-claim", "5h-status", "7d-status")
         }

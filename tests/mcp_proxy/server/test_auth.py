@@ -254,3 +254,57 @@ def test_health_with_a_wrong_key_is_refused_and_livez_is_not() -> None:
 def test_a_host_name_without_its_trimmings() -> None:
     assert host_name("[FE80::1]:80") == "fe80::1"
     assert host_name("Proxy.LAN.:80") == "proxy.lan"
+
+
+OAT = b"sk-ant-oat01-sk-fake-login"
+
+
+@pytest.mark.parametrize(
+    ("bearers", "found"),
+    [
+        ([OAT], OAT),
+        ([KEY, OAT], OAT),
+        ([], None),
+        ([KEY], None),
+        ([OAT, OAT + b"2"], None),
+        ([OAT, b"sk-other"], None),
+        ([b"sk-ant-api03-sk-fake-key"], None),
+        ([b"sk-ant-oat"], None),
+        ([b"x" + OAT], None),
+        ([OAT + b" more"], None),
+        ([OAT + b"\xc3\xa9"], None),
+        ([OAT + b"x" * 5000], None),
+    ],
+)
+def test_a_callers_own_login_is_one_bearer_that_can_be_nothing_else(bearers: list[bytes], found: bytes | None) -> None:
+    login = DOOR.login([(b"x-proxy-api-key", KEY), *((b"authorization", b"Bearer " + each) for each in bearers)])
+    assert (login.reveal().encode() if login is not None else None) == found
+
+
+def test_who_brings_a_login_alone_is_told_where_the_key_goes() -> None:
+    told = ask(("authorization", b"Bearer " + OAT))
+    assert isinstance(told, Denial) and told.status == 401 and "x-proxy-api-key" in told.message and told.guess
+
+
+def test_a_key_that_looks_like_a_login_is_no_callers() -> None:
+    assert Door(OAT).login([(b"authorization", b"Bearer " + OAT)]) is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "local"),
+    [
+        ("127.0.0.1", b"accept", True),
+        ("127.8.8.8", b"accept", True),
+        ("::1", b"accept", True),
+        ("::ffff:127.0.0.1", b"accept", True),
+        ("192.0.2.1", b"accept", False),
+        ("::ffff:192.0.2.1", b"accept", False),
+        ("", b"accept", False),
+        (None, b"accept", False),
+        *(("127.0.0.1", name, False) for name in (b"forwarded", b"via", b"x-real-ip", b"x-forwarded-for")),
+        ("127.0.0.1", b"x-forwarded-proto", False),
+    ],
+)
+def test_local_is_who_is_connected_from_here_and_for_nobody_else(peer: str | None, header: bytes, local: bool) -> None:
+    assert Door(KEY, loopback=True).is_local([(header, b"x")], peer) is local
+    assert Door(KEY).is_local([(header, b"x")], peer) is False
