@@ -58,6 +58,12 @@ def test_lies_do_not_spoil_what_was_learnt() -> None:
     assert found.margin <= 1.2
 
 
+def test_a_third_that_is_too_high_but_possible_has_no_say() -> None:
+    pairs = [(m, (2.6 if number % 3 == 0 else 1.0) * (m.prose + m.json)) for number, m in enumerate(sizes(42))]
+    found = taught(*pairs).fit(OPUS)
+    assert near(found.rates.prose, 1.0) and near(found.rates.json, 1.0) and near(found.margin, 1.0)
+
+
 def test_one_answer_alone_decides_nothing_and_three_do() -> None:
     odd = (Measure(5000, 5000), 19_000.0)
     assert near(taught(odd).fit(OPUS).rates.prose, 1.0)

@@ -12,7 +12,7 @@ from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.messages import Ask, Span
 from mcp_proxy.dialects.cleaning.clean import cleaned, without_betas
 from mcp_proxy.dialects.cleaning.edits import edited, removed, whole
-from mcp_proxy.dialects.cleaning.rules import ELSEWHERE, SAFEGUARDS, Drop, Rules
+from mcp_proxy.dialects.cleaning.rules import ELSEWHERE, SAFEGUARDS, Drop, Rules, Taste, Thinking
 from mcp_proxy.dialects.json_text import elements, members
 from mcp_proxy.dialects.native import ANTHROPIC
 from mcp_proxy.providers import anthropic_api
@@ -136,6 +136,13 @@ def test_a_tool_may_have_a_property_of_a_fields_name() -> None:
 def test_a_request_that_is_not_read_yet_is_cleaned_too() -> None:
     request = replace(asked(speed="fast"), members=())
     assert cleaned(request, "m", PICKY).names == ("speed",)
+
+
+def test_a_field_that_leaves_is_not_written_anew() -> None:
+    request = asked(output_config={"effort": "high"}, thinking={"type": "disabled"})
+    rules = Rules(fields=(Drop("output_config", "not known"),))
+    sent = json.loads(cleaned(request, "m", rules, Taste(Thinking.ALWAYS)).body)
+    assert "output_config" not in sent and sent["thinking"] == {"type": "adaptive"}
 
 
 def test_betas_leave_with_their_fields() -> None:

@@ -94,6 +94,23 @@ def test_what_anthropic_refuses_goes_and_the_rest_stays(
     assert cleaned(request, "m", ELSEWHERE).body is request.body, "others keep what they signed"
 
 
+def test_an_empty_id_is_found_beside_a_good_one() -> None:
+    sent = cleaned(said("a", [use("ok"), use("")], [result("ok"), result("")]), "m", ANTHROPIC)
+    assert contents(sent.body)[1] == [use("ok"), use(mapped(""))]
+
+
+def test_others_keep_the_tools_of_their_servers_when_thoughts_go() -> None:
+    foreign = [{**SERVER, "id": "call_1"}, {**FOUND, "tool_use_id": "call_1"}]
+    sent = cleaned(replace(said("a", [SIGNED, *foreign], "b"), unsigned=True), "m", ELSEWHERE)
+    assert contents(sent.body) == ["a", foreign, "b"]
+
+
+def test_an_answer_begun_by_the_client_is_no_round() -> None:
+    budget = {"type": "enabled", "budget_tokens": 2000}
+    sent = cleaned(said("a", [thought(), TEXT], thinking=budget), "m", ANTHROPIC)
+    assert json.loads(sent.body)["thinking"] == budget
+
+
 def test_a_refused_signature_takes_all_thoughts_along() -> None:
     request = replace(said("a", [SIGNED, HIDDEN, TEXT, use("x y")], [result("x y")]), unsigned=True)
     for rules, id in ((ANTHROPIC, mapped("x y")), (ELSEWHERE, "x y")):
