@@ -46,7 +46,8 @@ async def test_tiers_aliases_and_a_providers_own_aliases_come_and_go(tmp_path: P
             await rewrite(tmp_path, proxy, '[routing.aliases]\n"mine" = "glm-4.5-air"\n')
             assert await model_for(proxy, "claude-haiku-4-5") == (200, "claude-haiku-4-5")
             assert await model_for(proxy, "mine") == (200, "glm-4.5-air")
-            count = await proxy.client.post("/v1/messages/count_tokens", json=message(model="mine"))
+            body = {"model": "mine", "messages": message()["messages"]}
+            count = await proxy.client.post("/v1/messages/count_tokens", json=body)
             assert count.status_code == 200
             await rewrite(
                 tmp_path, proxy, '[providers.zai.aliases]\n"claude-haiku-*" = "glm-4.7"\ntheirs = "glm-4.7"\n'
