@@ -48,6 +48,7 @@ class Reload:
         self._seen: Mapping[Path, Stamp] = settings.files
         self._last: Mapping[Path, Stamp] = {}
         self._complaint = ""
+        self._missing = False
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
@@ -71,13 +72,15 @@ class Reload:
         if asked:
             await self._read()
         elif now == self._seen:
-            self._settled()
+            self._found_again()
         elif rests and (gone := [path for path, was in self._seen.items() if was is not None and now[path] is None]):
+            self._missing = True
             self._complain(f"{gone[0]} is gone")
         elif rests:
             await self._read()
 
     async def _read(self) -> None:
+        self._missing = False
         try:
             new = await asyncio.to_thread(self.settings.again)
         except SettingsError as error:
@@ -97,11 +100,11 @@ class Reload:
             log.error("settings cannot be used, the old ones stay in force", error=why)
         self._complaint = why
 
-    def _settled(self) -> None:
-        """As at the last reading: a file that was gone is back."""
-        if self._complaint.endswith(" is gone"):
+    def _found_again(self) -> None:
+        """All is as at the last reading: a file that was gone is back."""
+        if self._missing:
             log.info("settings are there again, and as they were")
-            self._complaint = ""
+            self._missing, self._complaint = False, ""
 
 
 def changed(old: Settings, new: Settings) -> list[str]:

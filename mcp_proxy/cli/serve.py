@@ -25,6 +25,7 @@ config file and the default. More variables, with their defaults:
   LOG_LEVEL info, LOG_FORMAT text, ALLOWED_HOSTS, CORS_ENABLED false,
   CORS_ALLOW_ORIGIN, CORS_ALLOW_METHODS, CORS_ALLOW_HEADERS, CORS_MAX_AGE 600,
   ACCOUNTS_CONFIG_PATH, MCP_PROXY_HOME.
+A changed config file is taken over by itself, and at once on SIGHUP.
 
 Exit codes: 0 stopped; 2 settings that cannot be used, or a port in use;
 7 and 8 an account store that cannot be opened; 130 interrupted.""",

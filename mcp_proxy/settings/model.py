@@ -194,7 +194,7 @@ class ProviderSettings:
     client_version  what the client-version header says
     client_id       the OAuth client that its accounts sign in with, and its secret
     aliases         what its accounts are asked for to the model they serve it by
-    budgets         how many tokens each of its accounts may use, window by window
+    budgets         how many tokens its accounts may use, window by window
     urls            every other address of the provider, by its name ("quota_url")
     """
 

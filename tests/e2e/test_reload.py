@@ -11,7 +11,7 @@ import pytest
 from mcp_proxy.cli import reload
 from mcp_proxy.sandbox import Account as Upstream
 from mcp_proxy.sandbox import Received, Sandbox
-from tests.e2e.harness import Proxy, running
+from tests.e2e.harness import Proxy, message, running
 from tests.faults.line import until
 
 
@@ -46,12 +46,14 @@ async def test_tiers_aliases_and_a_providers_own_aliases_come_and_go(tmp_path: P
             await rewrite(tmp_path, proxy, '[routing.aliases]\n"mine" = "glm-4.5-air"\n')
             assert await model_for(proxy, "claude-haiku-4-5") == (200, "claude-haiku-4-5")
             assert await model_for(proxy, "mine") == (200, "glm-4.5-air")
+            body = {"model": "mine", "messages": message()["messages"]}
+            count = await proxy.client.post("/v1/messages/count_tokens", json=body)
+            assert count.status_code == 200
             await rewrite(
                 tmp_path, proxy, '[providers.zai.aliases]\n"claude-haiku-*" = "glm-4.7"\ntheirs = "glm-4.7"\n'
             )
             assert await model_for(proxy, "theirs") == (200, "glm-4.7")
             assert await model_for(proxy, "mine") == (404, "none")
-            assert (await proxy.client.post("/v1/messages/count_tokens", json={"model": "mine"})).status_code == 404
             assert (await proxy.client.get("/v1/models/mine")).status_code == 404
 
 
