@@ -36,7 +36,7 @@ TERMS = (
 _APART = re.compile(r"\bfable\b")
 """Models that a plan counts by themselves, besides with all others (observed: `7d_oi`)."""
 
-_native = native_request(to_anthropic=True)
+_native = native_request(to_anthropic=True, taste=anthropic_api.taste)
 
 
 def offer(model: ModelId, display_name: str | None = None, context_window: int | None = None) -> Offer:
