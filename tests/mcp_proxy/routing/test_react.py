@@ -20,6 +20,7 @@ from mcp_proxy.routing.react import (
     WARM_HOUR_SECONDS,
     WARM_SECONDS,
     Lesson,
+    moves_on,
     on_answer,
     on_failure,
     on_quotas,
@@ -187,3 +188,9 @@ def _with(held: Seat, change: Limited) -> Seat:
     return seat(
         held.id, closed=closed(change.limit.until - NOW, strikes=change.strikes, read=change.limit.read_at - NOW)
     )
+
+
+def test_a_callers_own_login_is_its_own_to_renew_whatever_the_operators_list_says() -> None:
+    listed = {400, 401, 429}
+    for status, on in ((400, True), (401, False), (429, False), (403, False)):
+        assert moves_on(Failure(Blame.REQUEST, status, "x", "no"), listed) is on
