@@ -26,6 +26,7 @@ from mcp_proxy.gateway.callers import Callers, given_back, own_access, own_targe
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
+from mcp_proxy.gateway.logins import login_failure
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.sampling import Sampled, Sampler
 from mcp_proxy.gateway.tokens import Tokens
@@ -331,6 +332,8 @@ class Exchange:
         if signature is not None and result.blame is Blame.REQUEST:
             result = signature
         result = given_back(self._scrubbed(result), seat)
+        if renewed and result.blame is Blame.TOKEN and isinstance(self._credential, ClaudeCodeLogin):
+            return login_failure("the login is refused", around.clock.now())
         if renewed and result.blame is Blame.TOKEN:
             # its sign-in is good, or nothing could have been minted from it: the upstream errs, and not for ever
             return replace(result, blame=Blame.ACCOUNT, limit=ACCOUNT, retry_at=None)

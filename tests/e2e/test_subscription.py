@@ -264,36 +264,48 @@ async def test_a_login_is_verified_by_its_own_page_and_never_marked(
         commands.settings.cache_clear()
 
 
+def renewed_meanwhile(proxy: Proxy, box: Sandbox, path: Path, token: str) -> None:
+    """As if Claude Code wrote another login at the moment at which the old one is refused."""
+    read, refused = proxy.gateway._tokens.login, sum(each.answered == 401 for each in box.received)
+
+    def reading(of: ClaudeCodeLogin) -> Any:
+        if sum(each.answered == 401 for each in box.received) > refused:
+            written(path, token)
+        return read(of)
+
+    proxy.gateway._tokens.login = reading
+
+
 async def test_a_login_that_claude_code_renewed_is_read_again(tmp_path: Path, credentials: Path) -> None:
-    async with Sandbox([PLAN, "anthropic"]) as box:
-        old, api = caller(box, "old"), box.account("anthropic")
+    async with Sandbox([PLAN]) as box:
+        old = caller(box, "old")
         path = written(credentials, login("old"))
         async with serving_accounts(tmp_path / "proxy", [at_hand(box, path)]) as proxy:
             assert (await proxy.ask()).status_code == 200
             caller(box, "new")
             old.revoked = True
-            renewed = asyncio.Event()
+            renewed_meanwhile(proxy, box, path, login("new"))
+            assert (await proxy.ask()).status_code == 200
+            assert [each.answered for each in box.received] == [200, 401, 200]
 
-            def renew() -> None:
-                if any(each.answered == 401 for each in box.received):
-                    written(path, login("new"))
-                    renewed.set()
 
-            read = proxy.gateway._tokens.login
-
-            def reading(of: ClaudeCodeLogin) -> object:
-                renew()
-                return read(of)
-
-            proxy.gateway._tokens.login = reading  # type: ignore[assignment]
-            assert (await proxy.ask()).status_code == 200 and renewed.is_set()
-        both = [at_hand(box, written(path, login("old"))), stored(box, "anthropic", api, tier=2000)]
-        async with serving_accounts(tmp_path / "refused", both) as proxy:
-            assert proxy.named(await proxy.ask()) == api.alias, "the login is refused, and no other was written"
+async def test_a_login_that_will_not_do_says_who_can_renew_it_and_others_serve(
+    tmp_path: Path, credentials: Path
+) -> None:
+    async with Sandbox([PLAN, "anthropic"]) as box:
+        api = box.account("anthropic")
+        both = [at_hand(box, written(credentials, login("old"))), stored(box, "anthropic", api, tier=2000)]
+        async with serving_accounts(tmp_path / "other", both) as proxy:
+            assert proxy.named(await proxy.ask()) == api.alias
             limits = (await proxy.limits())["mine"]
             assert (limits["status"], limits["error"]) == ("rate_limited", None)
-        written(path, login("new"), seconds=-1)
-        async with serving_accounts(tmp_path / "expired", [at_hand(box, path)]) as proxy:
+        async with serving_accounts(tmp_path / "alone", both[:1]) as proxy:
+            renewed_meanwhile(proxy, box, credentials, login("nobody"))
+            answer = await proxy.ask()
+            assert answer.status_code == 429 and "run `claude` once to renew your login" in answer.text
+            assert answer.headers["x-should-retry"] == "false", "no client waits for that"
+        written(credentials, login("old"), seconds=-1)
+        async with serving_accounts(tmp_path / "expired", both[:1]) as proxy:
             seen = len(box.received)
             answer = await proxy.ask()
             assert answer.status_code == 429 and "run `claude` once to renew your login" in answer.text

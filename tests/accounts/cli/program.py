@@ -19,7 +19,6 @@ from accounts.model import (
     AccountId,
     ApiKey,
     ApiKeySignIn,
-    CallersSignIn,
     ClaudeCodeLogin,
     Credential,
     Entry,
@@ -41,7 +40,6 @@ PROVIDERS = {
     for info in (
         ProviderInfo("zai", "Z.AI", ApiKeySignIn("https://keys.example/zai"), base_url="https://zai.example"),
         ProviderInfo("kimi", "Kimi", ApiKeySignIn(notice="Kimi forbids this in its terms.")),
-        ProviderInfo("plan", "A plan", CallersSignIn(notice="Each brings its own.", terms="The terms forbid this.")),
         ProviderInfo("custom", "Any Anthropic endpoint", ApiKeySignIn(), needs_base_url=True),
     )
 }

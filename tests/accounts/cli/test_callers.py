@@ -6,10 +6,20 @@ import json
 
 import pytest
 
-from accounts.model import CallersOwn, ClaudeCodeLogin, Verdict, Works
+from accounts.cli.ports import ProviderInfo
+from accounts.model import CallersOwn, CallersSignIn, ClaudeCodeLogin, Verdict, Works
+from tests.accounts.cli import program
 from tests.accounts.cli.conftest import Shell
 
+PLAN = ProviderInfo("plan", "A plan", CallersSignIn(notice="Each brings its own.", terms="The terms forbid this."))
 ADD = ("add", "--provider", "plan", "--no-input")
+
+
+@pytest.fixture
+def shell(shell: Shell) -> Shell:
+    """The shell, where a provider of plans is one more."""
+    shell.fields["providers"] = {**program.PROVIDERS, "plan": PLAN}
+    return shell
 
 
 def test_nothing_is_asked_for_and_what_it_is_is_said(shell: Shell) -> None:

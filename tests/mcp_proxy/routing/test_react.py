@@ -214,3 +214,9 @@ MOVES: list[tuple[str, Failure, set[int], bool]] = [
 @pytest.mark.parametrize(("what", "failure", "listed", "moves"), MOVES, ids=[row[0] for row in MOVES])
 def test_which_failures_end_it(what: str, failure: Failure, listed: set[int], moves: bool) -> None:
     assert moves_on(failure, listed) is moves
+
+
+def test_a_callers_own_login_is_its_own_to_renew_whatever_the_operators_list_says() -> None:
+    listed = {400, 401, 429}
+    for status, on in ((400, True), (401, False), (429, False), (403, False)):
+        assert moves_on(Failure(Blame.REQUEST, status, "x", "no"), listed) is on
