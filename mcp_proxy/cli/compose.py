@@ -18,6 +18,7 @@ from mcp_proxy.cli.clock import SystemClock, local_now
 from mcp_proxy.cli.ledger import VaultLedger
 from mcp_proxy.cli.logs import configure
 from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.journal.sqlite import SqliteJournal
 from mcp_proxy.server.app import build_app
 from mcp_proxy.server.auth import Cors, Door
 from mcp_proxy.server.guard import MAX_CONNECTIONS
@@ -45,6 +46,7 @@ def make_gateway(settings: Settings) -> Gateway:
         policy=make_policy(settings),
         clock=SystemClock(),
         rng=random.Random(),  # noqa: S311 - jitter, not a secret
+        journal=SqliteJournal(settings.paths.state_file, say=lambda text: log.warning(text)),
     )
 
 

@@ -42,6 +42,7 @@ class SharedFile:
     say        told, in a sentence, when a damaged file was moved aside
     read_only  writes nothing, and an absent or damaged file is an empty one
     patient    a file that cannot be opened now is tried again with every use
+    at_once    False: nothing is opened before the first use
 
     Raises `FileTrouble`.
     """
@@ -56,6 +57,7 @@ class SharedFile:
         say: Callable[[str], None],
         read_only: bool = False,
         patient: bool = False,
+        at_once: bool = True,
     ) -> None:
         self.path = path.absolute()
         self.read_only = read_only
@@ -64,6 +66,8 @@ class SharedFile:
         self._closed = False
         self._opened: int | None = None  # the inode of the file behind the connection
         self._db: sqlite3.Connection | None = None
+        if not at_once:
+            return
         try:
             with self._lock, self._troubles():
                 self._db = self._open_or_recover()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,9 +14,11 @@ from mcp_proxy.core.change import StateStore
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Transport, header
 from mcp_proxy.core.ids import AccountId, RequestId
+from mcp_proxy.core.journal import By, Journal, Question
 from mcp_proxy.core.messages import Ask
+from mcp_proxy.core.prices import Price, Prices
 from mcp_proxy.core.time import Clock, Instant
-from mcp_proxy.gateway import report
+from mcp_proxy.gateway import explain, report, usage
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.counting import Counter
 from mcp_proxy.gateway.exchange import Exchange, Surroundings
@@ -26,6 +28,7 @@ from mcp_proxy.gateway.keeping import Keeper
 from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
+from mcp_proxy.gateway.recording import RETENTION_DAYS, Recorder
 from mcp_proxy.gateway.roster import Roster
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.routing.facts import Policy
@@ -52,7 +55,8 @@ class Clients(Protocol):
 class Gateway:
     """Many accounts behind one Messages API.
 
-    recent  the last exchanges, newest last, for whoever wants to tell what happened
+    recent    the last exchanges, newest last, for whoever wants to tell what happened
+    recorder  what became of every request, long ago too; without a journal it keeps nothing
     """
 
     def __init__(
@@ -66,11 +70,16 @@ class Gateway:
         policy: Policy,
         clock: Clock,
         rng: random.Random,
+        journal: Journal | None = None,
+        retention_days: float | None = RETENTION_DAYS,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         self.policy, self._clock, self._store, self._clients = policy, clock, store, clients
         self.draining = asyncio.Event()
         self._jobs = Jobs()
         self._keeper = Keeper(store)
+        self._prices = Prices(prices or {})
+        self.recorder = Recorder(journal, clock, retention_days)
         self.pool = Pool(self._keeper.record)
         self._tokens = Tokens(catalog, clients.get, ledger, self._jobs, clock, rng)
         self._catalog = catalog
@@ -91,6 +100,7 @@ class Gateway:
             gate=self._gate,
             refused=self.roster.refused,
             listed=self._readings.listed,
+            record=self.recorder.record,
         )
 
     async def start(self) -> None:
@@ -101,6 +111,7 @@ class Gateway:
             ("accounts", self.roster.follow),
             ("quotas", self._readings.run),
             ("state", self._keeper.run),
+            ("journal", self.recorder.run),
             ("tokens", lambda: self._tokens.keep_fresh(self._in_use)),
         )
         for name, job in jobs:
@@ -112,6 +123,7 @@ class Gateway:
         await self._jobs.stop()
         await self._keeper.flush()
         await asyncio.to_thread(self._store.close)
+        await self.recorder.close()
         await self._clients.aclose()
 
     def drain(self) -> None:
@@ -165,6 +177,19 @@ class Gateway:
     def limits(self) -> dict[str, Any]:
         """The `/account-limits` document."""
         return report.limits(self.pool.seats, self.policy, self._clock.now())
+
+    async def why(self, request: str | None) -> dict[str, Any] | None:
+        """The `/why` document of a request, by either id; None asks for the newest, and tells that there is none.
+
+        Raises `OSError` where the journal cannot be read.
+        """
+        row = await self.recorder.find(request)
+        return None if row is None else explain.document(row, self.pool.seats)
+
+    async def usage(self, days: int, by: By, provider: str | None) -> dict[str, Any]:
+        """The `/usage` document. Raises `OSError` where the journal cannot be read."""
+        question = Question(self._clock.now(), days, by, provider, self._prices.borders)
+        return usage.report(question, await self.recorder.used(question), self._prices, self.pool.seats)
 
     def health(self) -> str:
         """ok, degraded or down."""

@@ -11,7 +11,7 @@ import msgspec
 
 from mcp_proxy.core.journal import By, Medians, Question, Row, Tally, Used
 from mcp_proxy.core.time import Instant
-from mcp_proxy.disk.sqlite import FileTrouble, NewerFile, SharedFile
+from mcp_proxy.disk.sqlite import NewerFile, SharedFile
 
 VERSION = 1
 """Of the tables below, in one of their own: the file's `user_version` is the state's."""
@@ -66,17 +66,14 @@ def _silent(message: str) -> None:
 class SqliteJournal:
     """A `Journal` in one file; may be used from any thread, by several processes.
 
-    say        told, in a sentence, when a damaged file was moved aside, or cannot be opened now
-    read_only  writes nothing, and an absent file is an empty journal
+    say  told, in a sentence, when a damaged file was moved aside
 
-    A file that cannot be opened is tried again with each write. Raises `FileTrouble`.
+    The file is opened by the first write, and by each that follows one that could not. Raises `FileTrouble`.
     """
 
-    def __init__(self, path: Path, *, say: Callable[[str], None] = _silent, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, say: Callable[[str], None] = _silent) -> None:
         lost = "the journal begins anew"
-        self._file = SharedFile(
-            path, check=_check, prepare=_prepare, lost=lost, say=say, read_only=read_only, patient=True
-        )
+        self._file = SharedFile(path, check=_check, prepare=_prepare, lost=lost, say=say, at_once=False)
 
     def write(self, rows: Sequence[Row]) -> None:
         if rows:
@@ -184,15 +181,26 @@ def _used(db: sqlite3.Connection, question: Question) -> Used:
     tallies = db.execute(_TALLIES.format(group=group, period=period, where=_WHERE), when | borders)
     return Used(
         since=Instant(since),
-        tallies=[
-            Tally(what, provider, model, at, *map(_count, counts)) for what, provider, model, at, *counts in tallies
-        ],
+        tallies=[_tally(*columns) for columns in tallies],
         medians=_medians(db, group, when),
     )
 
 
-def _count(value: float | None) -> int:
-    return None if value is None else int(value)  # type: ignore[return-value]  # only the last of them may be unknown
+def _tally(
+    group: str,
+    provider: str,
+    model: str,
+    period: int,
+    requests: int,
+    failovers: int,
+    errors: int,
+    *tokens: float | None,
+) -> Tally:
+    """A line of `_TALLIES`: totals are floats there, so that they cannot overflow."""
+    fresh, read, written, hourly, output = (int(each or 0) for each in tokens[:5])
+    thought = None if tokens[5] is None else int(tokens[5])
+    counts = (requests, failovers, errors, fresh, read, written, hourly, output)
+    return Tally(group, provider, model, period, *counts, thought)
 
 
 def _medians(db: sqlite3.Connection, group: str, when: dict[str, object]) -> dict[str | None, Medians]:
@@ -204,6 +212,3 @@ def _medians(db: sqlite3.Connection, group: str, when: dict[str, object]) -> dic
     first = of(group, "first") | of("NULL", "first")
     total = of(group, "total") | of("NULL", "total")
     return {what: Medians(first.get(what), total.get(what)) for what in first.keys() | total.keys()}
-
-
-__all__ = ["FileTrouble", "SqliteJournal"]

@@ -320,6 +320,8 @@ ROUTES = {
     ("HEAD", "/health"): True,
     ("GET", "/account-limits"): False,
     ("POST", "/refresh-token"): False,
+    ("GET", "/usage"): False,
+    ("GET", "/why/{request}"): False,
     ("HEAD", "/"): True,
     ("HEAD", "/api/hello"): True,
 }
