@@ -110,7 +110,9 @@ class Recorder:
             self._put_back(batch)  # whether the thread had begun or not: one that is there already stays as it is
             raise
         if self._failing:
-            log.info("the journal is written again", dropped=self._dropped)
+            log.info("the journal is written again")
+        if self._dropped:
+            log.warning("journal rows were dropped", rows=self._dropped)
         self._failing, self._dropped = False, 0
         return True
 
