@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from cyclopts import App, Parameter
 
-from accounts.exits import Exit
+from accounts.exits import Exit, Trouble
 from mcp_proxy.cli.client import Server, server_of
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json, table
 from mcp_proxy.settings import from_process
@@ -31,6 +31,8 @@ The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 Exit codes: 0; 2 an option that cannot be; 3 nothing was used; 4 the key is missing or refused; 6 no server answers.""",
 )
 
+MOST_DAYS = 3660
+
 PATIENCE_SECONDS = 60.0
 """Half a million requests are summed up within a few."""
 
@@ -51,6 +53,8 @@ def usage(
     env_file: EnvFile = None,
 ) -> int:
     """Sum up what the running server's clients have used."""
+    if not 1 <= days <= MOST_DAYS:
+        raise Trouble(f"--days is not between 1 and {MOST_DAYS}", Exit.USAGE)
     server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
     patient = Server(server.base, server.key, PATIENCE_SECONDS)
     wanted = {"days": days, "by": by, **({"provider": provider} if provider else {})}
