@@ -80,7 +80,7 @@ async def test_rows_are_made_and_written_in_their_order_by_one_thread_off_the_lo
         assert (journal.rows, made) == ([], set())
         await keeping.flush()
         assert names(journal) == [f"{number}" for number in range(250)]
-        assert journal.batches == [100, 100, 50]
+        assert journal.batches == [recording.BATCH] * (250 // recording.BATCH)
         assert made == journal.threads and len(made) == 1 and threading.get_ident() not in made
     assert journal.closed
 
