@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ from accounts.model import Credential, OAuthGrant, Token, secrets_of
 from mcp_proxy.core.failure import Blame, Failure, Refusal, hidden_bytes, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
-from mcp_proxy.core.journal import Row, pack
+from mcp_proxy.core.journal import Detail, Row, pack
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, Offer, Provider
 from mcp_proxy.core.quota import ACCOUNT
@@ -26,12 +26,12 @@ from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
 from mcp_proxy.gateway.pool import Pool
-from mcp_proxy.gateway.record import Attempt, detailed, hashed, short
+from mcp_proxy.gateway.record import Attempt, detailed, hashed, short, undecided
 from mcp_proxy.gateway.recording import Making
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat, Target, Tried
+from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Reason, Seat, Target, Tried
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
 
 log = structlog.get_logger("mcp_proxy.exchange")
@@ -483,7 +483,7 @@ class Exchange:
                 asked=short(self.ask.model) or "",
                 model=self.model,
                 provider=seat.provider if seat else None,
-                account=seat.id if seat else None,
+                account=self.attempts[-1].candidate.account if self.attempts else None,
                 outcome=self.outcome,
                 status=self.failure.status if self.failure else 200,
                 reason=self.why.value,
@@ -496,10 +496,16 @@ class Exchange:
                 cache_write=usage.cache_write if usage else None,
                 output=usage.output if usage else None,
                 reasoning=usage.reasoning if usage else None,
-                detail=pack(detailed(course.first, course.decision, self.attempts, seats)),
+                detail=pack(self._detail(seats)),
             )
 
         return row
+
+    def _detail(self, seats: Sequence[Seat]) -> Detail:
+        """How it was decided. Where nobody serves the name, or the client had left by then, it was not."""
+        if self.course.decision is None:
+            return undecided(seats, Reason.NOT_SERVED if self.failure is not None else "client_gone")
+        return detailed(self.course.first, self.course.decision, self.attempts, seats)
 
 
 def _unknown(seat: Seat) -> Failure:

@@ -61,6 +61,15 @@ def detailed(
     return Detail(FIELDS, begun, asked, later)
 
 
+def undecided(seats: Sequence[Seat], reason: str) -> Detail:
+    """What is kept where it never came to a decision: of every account the same reason, or that it is switched off."""
+    off = Reason.DISABLED.value
+    return Detail(
+        FIELDS,
+        tuple(Standing(seat.id, seat.account.provider, reason if seat.account.enabled else off) for seat in seats),
+    )
+
+
 def standings(decision: Decision, providers: Mapping[AccountId, str]) -> tuple[Standing, ...]:
     """Every account of a decision once, the candidates first and best first."""
     return (

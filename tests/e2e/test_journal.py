@@ -16,7 +16,9 @@ from mcp_proxy.cli.root import app
 from mcp_proxy.cli.run import run
 from mcp_proxy.core.journal import unpack
 from mcp_proxy.sandbox import Sandbox, refusals
-from tests.e2e.harness import KEY, Proxy, running
+from tests.e2e.harness import KEY, Proxy, in_front_of, running
+from tests.faults.line import until
+from tests.faults.upstream import by_path, silent, upstream
 
 
 async def why(proxy: Proxy, request: str = "last") -> dict[str, Any]:
@@ -74,6 +76,32 @@ async def test_a_failover_is_told_with_every_account_once_and_one_reason(tmp_pat
         assert len(rows) == len(details) == 2 and all(detail.attempts for detail in details)
         for secret in ("nobody may read", "a-session-to-hide", "sound", "spare"):
             assert secret not in f"{rows}{details}", secret
+
+
+async def test_a_name_that_nobody_serves_is_told_of_every_account(tmp_path: Path) -> None:
+    async with Sandbox(["zai"]) as box:
+        on, off = box.account("zai", alias="on"), box.account("zai", alias="off")
+        async with running(tmp_path, box, ("zai", on), ("zai", off, {"enabled": False})) as proxy:
+            answer = await proxy.ask(model="no-such-model")
+            assert answer.status_code == 404
+            told = await journalled(proxy, answer)
+            assert [(each["label"], each["verdict"], each["reason"]) for each in told["accounts"]] == [
+                ("on", "refused", "not_served"),
+                ("off", "refused", "disabled"),
+            ]
+            assert (told["account"], told["model"], told["outcome"], told["status"]) == (None, None, "failed", 404)
+
+
+async def test_a_client_that_leaves_is_told_as_that(tmp_path: Path) -> None:
+    async with upstream(by_path({"/v1/messages": silent})) as up, in_front_of(tmp_path, up) as proxy:
+        asking = asyncio.get_running_loop().create_task(proxy.ask())
+        await until(lambda: proxy.gateway.recent and proxy.gateway.recent[-1].attempts)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await until(lambda: proxy.gateway.recent[-1].outcome)
+        told = await why(proxy)
+        assert told["outcome"] == "client_gone"
+        assert [(each["verdict"], each["reason"]) for each in told["accounts"]] == [("abandoned", "client_gone")]
 
 
 async def test_a_restart_forgets_nothing_and_a_failed_request_is_told_too(tmp_path: Path) -> None:
