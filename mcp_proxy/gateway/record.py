@@ -51,7 +51,6 @@ def detailed(
     later: tuple[Standing, ...] = ()
     if last is not None and last is not opening:
         known = {each.account: each for each in begun}
-        known |= {step.account: Standing(step.account, step.provider) for step in asked}
         skipped = {step.account for step in asked}
         later = tuple(
             each

@@ -43,6 +43,7 @@ class Recorder:
         self._queue: deque[Making | Row] = deque()
         self._thread = ThreadPoolExecutor(1, "journal")
         self._writing = asyncio.Lock()
+        self._reading = asyncio.Lock()  # one at a time: a long sum leaves the other threads to others
         self._failing = False
         self._dropped = 0
 
@@ -78,14 +79,16 @@ class Recorder:
         if self._journal is None:
             return None
         await self.flush()
-        return await asyncio.to_thread(self._journal.find, request)
+        async with self._reading:
+            return await asyncio.to_thread(self._journal.find, request)
 
     async def used(self, question: Question) -> Used:
         """What was used, what has just ended too. Raises `OSError`."""
         if self._journal is None:
             return Used(question.now, (), {})
         await self.flush()
-        return await asyncio.to_thread(self._journal.used, question)
+        async with self._reading:
+            return await asyncio.to_thread(self._journal.used, question)
 
     async def close(self) -> None:
         """Write what is left, and close the journal."""
