@@ -176,8 +176,11 @@ def translated(behind: Running) -> list[Entry]:
 
 
 @contextlib.contextmanager
-def proxy(accounts: Sequence[Entry], toml: str = "") -> Iterator[Running]:
-    """The product as it is used: sealed accounts, the key asked for, a log line for every request."""
+def proxy(accounts: Sequence[Entry], toml: str = "", rows: int | None = None) -> Iterator[Running]:
+    """The product as it is used: sealed accounts, the key asked for, a log line for every request.
+
+    rows  so many more a second in its journal than it has requests; None: started by its own command
+    """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "home")
         home.mkdir(0o700)
@@ -186,7 +189,9 @@ def proxy(accounts: Sequence[Entry], toml: str = "") -> Iterator[Running]:
         environ = {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": KEY}
         vault = open_vault(load({}, environ))
         vault.edit(lambda _: tuple(accounts))
-        command = (sys.executable, "-m", "mcp_proxy", "serve", "--port", str(port), "--no-soft-limit")
+        command: tuple[str, ...] = (sys.executable, "-m", "mcp_proxy", "serve", "--port", str(port), "--no-soft-limit")
+        if rows is not None:
+            command = (sys.executable, "-m", "benchmarks.journal", str(port), str(rows))
         with _started("proxy", 0, port, command, **environ) as running:
             time.sleep(1.5)  # its models have been read
             yield running

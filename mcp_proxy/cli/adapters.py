@@ -14,6 +14,7 @@ from accounts.vault.files import SYSTEM, make_folder
 from accounts.vault.keys import KeySources
 from accounts.vault.vault import Vault
 from mcp_proxy.core.ids import ProviderName
+from mcp_proxy.core.prices import Price
 from mcp_proxy.core.provider import Provider, Size
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.providers import all_providers
@@ -141,6 +142,14 @@ def _route(settings: Settings, size: str) -> Route:
     if (own := _tier_account(settings, size)) is not None:
         return Route(ProviderName(own[0].provider), own[0].id, tier.model)
     return Route(ProviderName(tier.provider) if tier.provider is not None else None, None, tier.model)
+
+
+def make_prices(settings: Settings) -> dict[str, Price]:
+    """What the operator says that models cost."""
+    return {
+        name: Price(price.input, price.output, price.cache_read, price.cache_write)
+        for name, price in settings.prices.items()
+    }
 
 
 def _mark(accounts_file: Path, port: int | str) -> str:

@@ -67,7 +67,10 @@ class Server:
 
     def ask(self, path: str) -> Reply:
         """Ask for something that needs the key, and have it. Raises `Trouble`."""
-        reply = self.get(path)
+        return self.checked(self.get(path), path)
+
+    def checked(self, reply: Reply, path: str) -> Reply:
+        """A reply that is what was asked for. Raises `Trouble`."""
         if reply.status == 401:
             why = "refused the key in PROXY_API_KEY" if self.key else "needs a key: set PROXY_API_KEY"
             raise Trouble(f"the server at {self.base} {why}", Exit.SIGN_IN)

@@ -14,7 +14,7 @@ import structlog
 
 from accounts.exits import Exit, Trouble
 from mcp_proxy.cli import claude_code
-from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog, make_policy, open_vault
+from mcp_proxy.cli.adapters import announced, configured_accounts, make_catalog, make_policy, make_prices, open_vault
 from mcp_proxy.cli.callers_key import callers_key
 from mcp_proxy.cli.clock import SystemClock, local_now
 from mcp_proxy.cli.ledger import VaultLedger
@@ -22,6 +22,7 @@ from mcp_proxy.cli.logs import configure
 from mcp_proxy.cli.reload import Reload, reconfigure
 from mcp_proxy.gateway.callers import Callers
 from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.journal.sqlite import SqliteJournal
 from mcp_proxy.server.app import build_app
 from mcp_proxy.server.auth import Cors, Door, is_loopback
 from mcp_proxy.server.guard import MAX_CONNECTIONS
@@ -34,8 +35,8 @@ from mcp_proxy.transport.pool import Clients
 
 log = structlog.get_logger("mcp_proxy")
 
-OWN_FILES = 32
-"""What the program itself has open, 19 of them always, the rest while it saves."""
+OWN_FILES = 36
+"""What the program itself has open, 21 of them always, the rest while it saves and looks into its journal."""
 
 
 def make_gateway(settings: Settings) -> Gateway:
@@ -51,7 +52,14 @@ def make_gateway(settings: Settings) -> Gateway:
         rng=random.Random(),  # noqa: S311 - jitter, not a secret
         login=claude_code.read,
         callers=Callers(callers_key(settings.paths.state_file)),
+        journal=_journal(settings) if settings.journal.enabled else None,
+        retention_days=settings.journal.retention_days,
+        prices=make_prices(settings),
     )
+
+
+def _journal(settings: Settings) -> SqliteJournal:
+    return SqliteJournal(settings.paths.state_file, say=lambda text: log.warning(text))
 
 
 def make_door(settings: Settings) -> Door:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
@@ -33,3 +33,14 @@ def say(text: str) -> None:
 def say_json(document: Mapping[str, Any]) -> None:
     """A document on stdout, in the shape all reading commands share."""
     say(json.dumps({"schema_version": 1, **document}, indent=2))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
+    """Lines of columns as wide as what is in them. right: the columns whose numbers stand at the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (
+            each.rjust(width) if number in right else each.ljust(width)
+            for number, (each, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()

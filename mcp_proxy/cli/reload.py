@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from mcp_proxy.cli import logs
-from mcp_proxy.cli.adapters import configured_accounts, make_options, make_policy
+from mcp_proxy.cli.adapters import configured_accounts, make_options, make_policy, make_prices
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.settings import Settings, SettingsError, Stamp, stamp_of
 
@@ -25,7 +25,11 @@ FIXED = ("server.", "vault.", "log.format", "home", "accounts", "config", "journ
 def reconfigure(gateway: Gateway, settings: Settings) -> None:
     """Let a running gateway go on with other settings, as far as it can."""
     gateway.reconfigure(
-        policy=make_policy(settings), options=make_options(settings), fixed=configured_accounts(settings)
+        policy=make_policy(settings),
+        options=make_options(settings),
+        fixed=configured_accounts(settings),
+        retention_days=settings.journal.retention_days,
+        prices=make_prices(settings),
     )
     logs.set_level(settings.log.level)
 

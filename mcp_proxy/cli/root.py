@@ -45,4 +45,6 @@ app.command("mcp_proxy.cli.config:app", name="config", help="Show and check what
 app.command("mcp_proxy.cli.status:app", name="status", help="Health of the running server.", group=LOOK)
 app.command("mcp_proxy.cli.limits:app", name="limits", help="What is left of every account's limits.", group=LOOK)
 app.command("mcp_proxy.cli.models:app", name="models", help="Models a client may ask for, and who serves.", group=LOOK)
+app.command("mcp_proxy.cli.usage:app", name="usage", help="Tokens, cost and times, summed up.", group=LOOK)
+app.command("mcp_proxy.cli.why:app", name="why", help="Why a request went where it went.", group=LOOK)
 app.command("mcp_proxy.cli.doctor:app", name="doctor", help="Check the installation and the settings.", group=HELP)

@@ -9,6 +9,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
+from mcp_proxy.cli.why import REASONS
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.gateway.explain import explain
 from mcp_proxy.gateway.gateway import Gateway
@@ -201,13 +202,15 @@ class Tour:
             f"[bold]{told.headers['x-proxy-reason']}[/bold]  [dim]{escape(text)}[/dim]",
             soft_wrap=True,
         )
-        for line in explain(self.gateway.recent[-1]):
-            if line.verdict == "not_served":
+        for line in explain(self.gateway.recent[-1].making()()):
+            if line.reason == "not_served":
                 continue
             left = line.until - self.gateway.now() if line.until is not None else 0.0
+            more = line.detail or (REASONS.get(line.reason) if line.verdict == "candidate" else "")
+            said = f"{line.reason}, {more}" if more else line.reason
             until = f", for {left:.0f} s" if left >= 1.0 else ""
             self.console.print(
-                f"      {escape(self._name(line.account)):20} {line.verdict}: {escape(line.detail[:100])}{until}",
+                f"      {escape(self._name(AccountId(line.account))):20} {line.verdict}: {escape(said[:100])}{until}",
                 style="dim",
                 highlight=False,
                 soft_wrap=True,

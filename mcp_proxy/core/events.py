@@ -21,6 +21,12 @@ class ServerToolUsage(Struct, gc=False):
     web_search_requests: int = 0
 
 
+class OutputDetails(Struct, gc=False):
+    """What of the output was thought."""
+
+    thinking_tokens: int = 0
+
+
 class AnswerUsage(Struct, gc=False):
     """Tokens so far, cumulative; the last told holds."""
 
@@ -29,6 +35,7 @@ class AnswerUsage(Struct, gc=False):
     cache_read_input_tokens: int = 0
     output_tokens: int = 0
     server_tool_use: ServerToolUsage | UnsetType = UNSET
+    output_tokens_details: OutputDetails | UnsetType = UNSET
 
 
 class TextBlock(Struct, tag="text"):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Usage:
     """The four counts of an answer; total input is the three input numbers together.
 
+    reasoning  of `output`, what was thought; None where the upstream does not say
+
     Source: Anthropic "Messages" reference, `usage`. Numbers in a stream are cumulative: the larger holds.
     """
 
@@ -16,3 +18,4 @@ class Usage:
     cache_read: int = 0
     cache_write: int = 0
     output: int = 0
+    reasoning: int | None = None

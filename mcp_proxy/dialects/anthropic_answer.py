@@ -206,11 +206,13 @@ def larger(usage: Usage, told: Any) -> Usage:
     """`usage` raised to the counts in an answer's `usage`, as far as they are counts."""
     if not isinstance(told, dict):
         return usage
+    thought = _member(told.get("output_tokens_details"), "thinking_tokens")
     return Usage(
         input=max(usage.input, _count(told.get("input_tokens"))),
         cache_read=max(usage.cache_read, _count(told.get("cache_read_input_tokens"))),
         cache_write=max(usage.cache_write, _count(told.get("cache_creation_input_tokens"))),
         output=max(usage.output, _count(told.get("output_tokens"))),
+        reasoning=usage.reasoning if thought is None else max(usage.reasoning or 0, _count(thought)),
     )
 
 

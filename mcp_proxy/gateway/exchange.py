@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -13,6 +13,7 @@ from accounts.model import ClaudeCodeLogin, Credential, OAuthGrant, Token, secre
 from mcp_proxy.core.failure import Blame, Failure, Refusal, hidden_bytes, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, Trouble, header
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
+from mcp_proxy.core.journal import Detail, Row, pack
 from mcp_proxy.core.messages import Ask, Endpoint
 from mcp_proxy.core.provider import Access, Offer, Provider
 from mcp_proxy.core.quota import ACCOUNT
@@ -28,11 +29,13 @@ from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
 from mcp_proxy.gateway.logins import login_failure
 from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.gateway.record import Attempt, detailed, hashed, short, undecided
+from mcp_proxy.gateway.recording import Making
 from mcp_proxy.gateway.sampling import Sampled, Sampler
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat, Target, Tried
+from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Reason, Seat, Target, Tried
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
 
 log = structlog.get_logger("mcp_proxy.exchange")
@@ -65,15 +68,6 @@ class Why(StrEnum):
     FIRST_CHOICE = "first_choice"
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One seat that was asked. seconds: until its first content or its failure; failure: None where it answered."""
-
-    candidate: Candidate
-    seconds: float = 0.0
-    failure: Failure | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What an exchange needs of the gateway, the same for all."""
@@ -91,6 +85,7 @@ class Surroundings:
     calibration: Calibration
     sampler: Sampler
     callers: Callers
+    record: Callable[[Making], None]
 
 
 @dataclass(slots=True)
@@ -98,6 +93,7 @@ class Exchange:
     """One client request, from its parsed form to its end.
 
     budget  seconds that attempts, holding and waiting together may take
+    key     the name of the key that the client showed
     """
 
     ask: Ask
@@ -113,6 +109,8 @@ class Exchange:
     upstream_id: str | None = None
     cleaned: tuple[str, ...] = ()
     caller: str = ""
+    key: str = "default"
+    _first: float | None = None
     _begun: float = 0.0
     _waited: float = 0.0
     _account: AccountId | None = None
@@ -156,7 +154,7 @@ class Exchange:
         # nothing can be tried again from here on, and the body is most of what an open stream would hold
         self.ask = replace(self.ask, body=b"", members=(), login=None)
         if isinstance(result, Answer):
-            self.answer = result
+            self.answer, self._first = result, loop.time() - self._begun
         else:
             self.failure = result
         return result
@@ -294,7 +292,7 @@ class Exchange:
                 around.pool.end(seat.id)
         now, seat = around.clock.now(), around.pool.seat(candidate.account) or seat
         if isinstance(result, Answer):
-            self._account = seat.id
+            self._account, attempt.answered = seat.id, True
             around.pool.learn(seat.id, on_answer(facts, seat, candidate.offer, asked_at, now), now)
             return result
         attempt.failure = result
@@ -472,6 +470,7 @@ class Exchange:
             self.around.sampler.counted(self._sampled, self.answer.usage)
         self._sampled = None
         self._log()
+        self.around.record(self.making())
         # whoever remembers an exchange remembers its decisions, not its content
         self.ask = replace(self.ask, body=b"", members=(), login=None)
         self.answer, self._token = None, None
@@ -506,6 +505,48 @@ class Exchange:
             ]
             or None,
         )
+
+    def making(self) -> Making:
+        """What makes the row of this exchange: everything is at hand, and is put together by whoever writes it."""
+        usage, seat, facts, course = self.answer and self.answer.usage, self.account, self.facts, self.course
+        total, seats, at = asyncio.get_running_loop().time() - self._begun, self.around.pool.seats, self.ask.at
+
+        def row() -> Row:
+            return Row(
+                request=self.request,
+                upstream=short(self.upstream_id),
+                begun=Instant(at),
+                first=self._first,
+                total=total,
+                session=hashed(facts.session) if facts else "",
+                key=self.key,
+                caller=facts.caller if facts else "",
+                asked=short(self.ask.model) or "",
+                model=self.model,
+                provider=seat.provider if seat else None,
+                account=self.attempts[-1].candidate.account if self.attempts else None,
+                outcome=self.outcome,
+                status=self.failure.status if self.failure else 200,
+                reason=self.why.value,
+                stream=self.ask.stream,
+                waited=course.waited,
+                hour=facts.hour_cache if facts else False,
+                attempts=len(self.attempts),
+                input=usage.input if usage else None,
+                cache_read=usage.cache_read if usage else None,
+                cache_write=usage.cache_write if usage else None,
+                output=usage.output if usage else None,
+                reasoning=usage.reasoning if usage else None,
+                detail=pack(self._detail(seats)),
+            )
+
+        return row
+
+    def _detail(self, seats: Sequence[Seat]) -> Detail:
+        """How it was decided. Where nobody serves the name, or the client had left by then, it was not."""
+        if self.course.decision is None:
+            return undecided(seats, Reason.NOT_SERVED if self.failure is not None else "client_gone")
+        return detailed(self.course.first, self.course.decision, self.attempts, seats)
 
 
 def _unknown(seat: Seat) -> Failure:

@@ -25,8 +25,10 @@ class Wait(Protocol):
 
 @dataclass(slots=True)
 class Course:
-    """How a request went: whom it asked, what they said, and the decision that ended it.
+    """How a request went: whom it asked, what they said, and the decisions that began and ended it.
 
+    first    the decision by which the first seat was asked; None where none was
+    decision the last one
     counted  failed attempts; none is a refusal that closes the account, for a while or for good, nor an upstream
              that was not reached
     """
@@ -34,6 +36,7 @@ class Course:
     failures: dict[Tried, Failure] = field(default_factory=dict)
     counted: int = 0
     waited: bool = False
+    first: Decision | None = None
     decision: Decision | None = None
 
     def by_account(self) -> dict[AccountId, Failure]:
@@ -79,6 +82,7 @@ async def failover(
             continue
         if candidate is None or spent:
             return conclude(decision, course.by_account())
+        course.first = course.first or decision
         result = await attempt(candidate, len(decision.candidates) > 1)
         if isinstance(result, Answer) or not moves_on(result, failover_on):
             return result

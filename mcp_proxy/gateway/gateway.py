@@ -15,10 +15,12 @@ from mcp_proxy.core.change import StateStore
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Transport, header
 from mcp_proxy.core.ids import AccountId, ProviderName, RequestId
+from mcp_proxy.core.journal import By, Journal, Question
 from mcp_proxy.core.messages import Ask
+from mcp_proxy.core.prices import Price, Prices
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.calibration import Calibration
-from mcp_proxy.gateway import report
+from mcp_proxy.gateway import explain, report, usage
 from mcp_proxy.gateway.callers import Callers
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.counting import Counter
@@ -30,6 +32,7 @@ from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.logins import ReadLogin, no_login
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
+from mcp_proxy.gateway.recording import RETENTION_DAYS, Recorder
 from mcp_proxy.gateway.roster import Roster
 from mcp_proxy.gateway.sampling import Sampler
 from mcp_proxy.gateway.tokens import Tokens
@@ -57,7 +60,8 @@ class Clients(Protocol):
 class Gateway:
     """Many accounts behind one Messages API.
 
-    recent  the last exchanges, newest last, for whoever wants to tell what happened
+    recent    the last exchanges, newest last, for whoever wants to tell what happened
+    recorder  what became of every request, long ago too; without a journal it keeps nothing
     """
 
     def __init__(
@@ -73,12 +77,17 @@ class Gateway:
         rng: random.Random,
         login: ReadLogin = no_login,
         callers: Callers | None = None,
+        journal: Journal | None = None,
+        retention_days: float | None = RETENTION_DAYS,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         callers = callers or Callers(secrets.token_bytes(32))
         self.policy, self._clock, self._store, self._clients = policy, clock, store, clients
         self.draining = asyncio.Event()
         self._jobs = Jobs()
         self._keeper = Keeper(store)
+        self._prices = Prices(prices or {})
+        self.recorder = Recorder(journal, clock, retention_days)
         self.pool = Pool(self._keeper.record)
         self._tokens = Tokens(catalog, clients.get, ledger, self._jobs, clock, rng)
         self._tokens.login = login
@@ -104,6 +113,7 @@ class Gateway:
             calibration=self.calibration,
             sampler=Sampler(self.calibration, self._jobs, clock),
             callers=callers,
+            record=self.recorder.record,
         )
 
     async def start(self) -> None:
@@ -114,6 +124,7 @@ class Gateway:
             ("accounts", self.roster.follow),
             ("quotas", self._readings.run),
             ("state", self._keeper.run),
+            ("journal", self.recorder.run),
             ("tokens", lambda: self._tokens.keep_fresh(self._in_use)),
         )
         for name, job in jobs:
@@ -125,11 +136,15 @@ class Gateway:
         policy: Policy,
         options: Mapping[ProviderName, Options],
         fixed: Sequence[tuple[Account, Credential]],
+        retention_days: float | None = RETENTION_DAYS,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         """Go on with other settings. A request under way keeps the policy that it began with.
 
         What is known of accounts that stay is kept.
         """
+        self._prices = Prices(prices or {})
+        self.recorder.keep_for(retention_days)
         self.policy = self._counter.policy = policy
         self._around = replace(self._around, policy=policy)
         self._readings.ask_anew(self.roster.refit(fixed, options))
@@ -144,6 +159,7 @@ class Gateway:
         await self._jobs.stop()
         await self._keeper.flush()
         await asyncio.to_thread(self._store.close)
+        await self.recorder.close()
         await self._clients.aclose()
 
     def drain(self) -> None:
@@ -197,6 +213,19 @@ class Gateway:
     def limits(self) -> dict[str, Any]:
         """The `/account-limits` document."""
         return report.limits(self.pool.seats, self.policy, self._clock.now(), self.pool.callers)
+
+    async def why(self, request: str | None) -> dict[str, Any] | None:
+        """The `/why` document of a request, by either id; None asks for the newest, and tells that there is none.
+
+        Raises `OSError` where the journal cannot be read.
+        """
+        row = await self.recorder.find(request)
+        return None if row is None else explain.document(row, self.pool.seats)
+
+    async def usage(self, days: int, by: By, provider: str | None) -> dict[str, Any]:
+        """The `/usage` document. Raises `OSError` where the journal cannot be read."""
+        question = Question(self._clock.now(), days, by, provider, self._prices.borders)
+        return usage.report(question, await self.recorder.used(question), self._prices, self.pool.seats)
 
     def health(self) -> str:
         """ok, degraded or down."""

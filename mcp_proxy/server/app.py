@@ -16,6 +16,7 @@ from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.server.auth import Cors, Denial, Door, Visitor
 from mcp_proxy.server.errors import encoded, error_response, request_id, visit_of
 from mcp_proxy.server.images import add_image_routes
+from mcp_proxy.server.journal import add_journal_routes
 from mcp_proxy.server.knocks import Knocks
 from mcp_proxy.server.messages import add_message_routes
 from mcp_proxy.server.models import add_model_routes
@@ -32,6 +33,7 @@ PATHS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"/health|/livez|/readyz"), "GET, HEAD"),
     (re.compile(r"/account-limits"), "GET"),
     (re.compile(r"/refresh-token"), "POST"),
+    (re.compile(r"/usage|/why/[^/]+"), "GET"),
     (re.compile(r"/|/api/hello"), "HEAD"),
 )
 """Every path we serve and its methods: a known path with another method is 405, which the router does not know."""
@@ -44,6 +46,7 @@ def build_app(gateway: Gateway, door: Door, read_seconds: float, local_now: Call
     add_image_routes(router, gateway, read_seconds)
     add_model_routes(router, gateway)
     add_ops_routes(router, gateway, local_now)
+    add_journal_routes(router, gateway)
     router.fallback = _nothing_here
     # both given: the defaults are shared by every application of the process
     app = Application(router=router, services=Container())

@@ -5,28 +5,20 @@ Limits and warm conversations can be learnt anew, so a damaged file is moved asi
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
+from mcp_proxy.disk.sqlite import FileTrouble, NewerFile, SharedFile, is_damage, look_through
 from mcp_proxy.state.worth import AHEAD, GRACE, MAX_CONVERSATIONS, REMEMBERED, STALE
-
-_T = TypeVar("_T")
 
 VERSION = 1
 """Of the tables below, in the file's `user_version`."""
-
-BUSY_MS = 5_000
-"""How long another process's write is waited for."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS quotas (
@@ -79,17 +71,11 @@ _WORTH = {
 }
 
 
-class StateTrouble(OSError):
-    """The state file cannot be used or written; what it says is for people."""
+StateTrouble = FileTrouble
+"""The state file cannot be used or written; what it says is for people."""
 
-    exit_code = 7
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class NewerState(StateTrouble):
-    """Written by a version of this program that knows more than this one."""
+NewerState = NewerFile
+"""Written by a version of this program that knows more than this one."""
 
 
 def _silent(message: str) -> None:
@@ -109,206 +95,39 @@ class SqliteStore:
     def __init__(
         self, path: Path, *, say: Callable[[str], None] = _silent, read_only: bool = False, patient: bool = False
     ) -> None:
-        self._path = path.absolute()
-        self._say = say
-        self._read_only = read_only
-        self._lock = threading.Lock()
-        self._closed = False
-        self._opened: int | None = None  # the inode of the file behind the connection
-        self._db: sqlite3.Connection | None = None
-        try:
-            with self._lock, self._troubles():
-                self._db = self._open_or_recover()
-        except NewerState:
-            raise
-        except StateTrouble as trouble:
-            if not patient:
-                raise
-            self._say(f"{trouble}: limits and warm conversations are learnt anew")
+        lost = "limits and warm conversations are learnt anew"
+        self._file = SharedFile(
+            path, check=_check, prepare=_prepare, lost=lost, say=say, read_only=read_only, patient=patient
+        )
 
     def load(self, now: Instant) -> Sequence[Change]:
-        with self._lock, self._troubles():
-            if self._db is None and not self._closed:
-                return ()
-            return self._twice(lambda db: self._load(db, now), empty=())
+        return self._file.read(lambda db: self._load(db, now), empty=())
 
     def save(self, changes: Sequence[Change]) -> None:
-        if self._read_only:
-            raise StateTrouble(f"{self._path} was opened for reading only")
-        if not changes:
-            return
-        with self._lock, self._troubles():
-            self._follow_file()
-            self._twice(lambda db: _save(db, changes), empty=None)
+        if changes or self._file.read_only:
+            self._file.write(lambda db: _save(db, changes), empty=None)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._db is not None:
-            with suppress(sqlite3.Error):
-                self._db.close()
-            self._db = None
-
-    def _follow_file(self) -> None:
-        """Have the file open that stands at the path: one that was removed would take writes and keep none."""
-        if self._db is not None and self._opened != _inode(self._path):
-            self._disconnect()
-        if self._db is None and not self._closed:
-            self._db = self._open_or_recover()
+        self._file.close()
 
     def _load(self, db: sqlite3.Connection, now: Instant) -> Sequence[Change]:
         when = {"now": now, "grace": GRACE, "stale": STALE, "ahead": AHEAD, "remembered": REMEMBERED}
-        if not self._read_only:
+        if not self._file.read_only:
             _forget(db, when)
         return (*_quotas(db, when), *_limits(db, when), *_used(db, when), *_served(db, when))
 
-    def _twice(self, work: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
-        """Do it; where the file turns out damaged, once more on a fresh one."""
-        if self._db is None:
-            if self._read_only:
-                return empty
-            raise StateTrouble(f"{self._path} is closed")
-        try:
-            return work(self._db)
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise
-            self._disconnect()
-            self._db = self._open_or_recover()
-            return empty if self._db is None else work(self._db)
 
-    def _open_or_recover(self) -> sqlite3.Connection | None:
-        try:
-            return self._open()
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise
-        if self._read_only:
-            self._say(f"{self._path} is damaged; it is read as empty")
-            return None
-        return self._recover()
-
-    def _recover(self) -> sqlite3.Connection | None:
-        """Move the damaged file aside, unless another process just did."""
-        from filelock import FileLock
-
-        with FileLock(f"{self._path}.lock", timeout=BUSY_MS / 1000, mode=0o600):
-            try:
-                return self._open()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-            aside = _move_aside(self._path)
-            self._say(f"{self._path} was damaged: kept as {aside.name}; limits and warm conversations are learnt anew")
-            return self._open()
-
-    def _open(self) -> sqlite3.Connection | None:
-        """None: there is nothing to read."""
-        if self._read_only:
-            if not self._path.exists() or not self._path.stat().st_size:
-                return None
-            db = _connected(f"{self._path.as_uri()}?mode=ro", _check)
-            if db.execute("PRAGMA user_version").fetchone() == (0,):
-                db.close()  # somebody is just making it
-                return None
-            return db
-        _make_folder(self._path.parent)
-        # Born 0600; SQLite gives its -wal and -shm files the mode of the database.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        if os.name == "posix" and self._path.stat().st_mode & 0o077:
-            self._path.chmod(0o600)
-        self._opened = _inode(self._path)
-        return _connected(self._path.as_uri(), _prepare)
-
-    @contextmanager
-    def _troubles(self) -> Iterator[None]:
-        """SQLite's errors and the system's as `StateTrouble`."""
-        try:
-            yield
-        except StateTrouble:
-            raise
-        except sqlite3.Error as error:
-            raise StateTrouble(f"{self._path}: {error}") from error
-        except OSError as error:
-            raise StateTrouble(f"{self._path}: {error.strerror or error}") from error
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
-
-
-def _make_folder(folder: Path) -> None:
-    """With its missing parents, each for the owner alone: `mkdir` would leave the parents to the umask."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _connected(uri: str, first: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
-    try:
-        first(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _check(db: sqlite3.Connection) -> None:
-    """Refuse what a newer version wrote, and what is damaged."""
+def _check(db: sqlite3.Connection) -> bool:
+    """Refuse what a newer version wrote, and what is damaged; whether the tables are there."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise NewerState(f"the state file was written by a newer version (tables {version}, known {VERSION})")
-    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise _Damaged(verdict)
+    look_through(db, tuple(_WORTH))
+    return bool(version)
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    _check(db)  # first: what it refuses is not even marked
-    _read_beside_a_writer(db)
-    db.execute("PRAGMA synchronous = NORMAL")
     db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-
-
-def _read_beside_a_writer(db: sqlite3.Connection) -> None:
-    """Write ahead. Alone of all statements the change waits for nobody who has just opened the file, too."""
-    deadline = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL").fetchone()
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(0.01)
-
-
-class _Damaged(sqlite3.DatabaseError):
-    """The file can be opened, but is not sound."""
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, _Damaged) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _move_aside(path: Path) -> Path:
-    """`state.db` and what SQLite keeps beside it, under the first free `.damaged-N`."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for suffix in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    path.rename(aside)
-    return aside
 
 
 def _save(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
@@ -349,7 +168,7 @@ def _forget(db: sqlite3.Connection, when: dict[str, float]) -> None:
         for table, worth in _WORTH.items():
             db.execute(f"DELETE FROM {table} WHERE NOT ({worth})", when)  # noqa: S608 - our own names
     except sqlite3.OperationalError as error:
-        if _is_damage(error):
+        if is_damage(error):
             raise
 
 

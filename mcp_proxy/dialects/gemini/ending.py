@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_proxy.core.events import AnswerUsage, StopReason
+from msgspec import UNSET
+
+from mcp_proxy.core.events import AnswerUsage, OutputDetails, StopReason
 from mcp_proxy.core.failure import Blame, Failure, error_type
 
 _REFUSED = frozenset({
@@ -34,11 +36,16 @@ def usage_of(told: Any) -> AnswerUsage:
     counts = told if isinstance(told, dict) else {}
     prompt, cached = _count(counts, "promptTokenCount") or 0, _count(counts, "cachedContentTokenCount") or 0
     candidates, total = _count(counts, "candidatesTokenCount"), _count(counts, "totalTokenCount")
+    thought = _count(counts, "thoughtsTokenCount")
+    output = (candidates or 0) + (thought or 0)
     if candidates is None and total is not None:
         output = max(0, total - prompt)
-    else:
-        output = (candidates or 0) + (_count(counts, "thoughtsTokenCount") or 0)
-    return AnswerUsage(input_tokens=max(0, prompt - cached), cache_read_input_tokens=cached, output_tokens=output)
+    return AnswerUsage(
+        input_tokens=max(0, prompt - cached),
+        cache_read_input_tokens=cached,
+        output_tokens=output,
+        output_tokens_details=UNSET if thought is None else OutputDetails(thought),
+    )
 
 
 def _count(counts: dict[str, Any], name: str) -> int | None:

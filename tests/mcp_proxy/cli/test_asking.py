@@ -65,14 +65,14 @@ def test_status_counts_accounts_where_it_may_see_them(proxy: Proxy, server: Cann
     assert (document["schema_version"], document["status"], document["url"]) == (1, "ok", server.url)
 
 
-@pytest.mark.parametrize("command", ["status", "limits", "models"])
+@pytest.mark.parametrize("command", ["status", "limits", "models", "usage", "why"])
 def test_nobody_there_ends_with_6(proxy: Proxy, command: str) -> None:
     ended = proxy(command, "--url", f"http://127.0.0.1:{closed_port()}")
     assert (ended.code, ended.out) == (6, "")
     assert "no server reachable at http://127.0.0.1" in ended.err and len(ended.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["status", "limits", "models"])
+@pytest.mark.parametrize("command", ["status", "limits", "models", "usage", "why"])
 def test_a_refused_key_ends_with_4(proxy: Proxy, server: Canned, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("PROXY_API_KEY", "sk-fake-other-key")
     ended = proxy(command)
@@ -134,3 +134,75 @@ def test_something_that_does_not_speak_http_counts_as_not_reachable(proxy: Proxy
         ended = proxy("status", "--url", f"http://127.0.0.1:{mute.getsockname()[1]}")
         thread.join()
     assert ended.code == 6
+
+
+SPENT = {
+    "requests": 1200, "failovers": 3, "errors": 0,
+    "tokens": {"input": 5000, "cache_read": 0, "cache_write": 0, "output": 70, "reasoning": None},
+    "cost_usd": 1234.5, "unpriced": ["odd"], "median_seconds": {"first_content": 0.5, "total": None},
+}  # fmt: skip
+USAGE = {
+    "schema_version": 1, "since": "2026-11-15T00:00:00Z", "days": 7, "by": "account", "provider": None,
+    "cost": {"note": "what these tokens cost by list price", "prices_of": "2026-08"},
+    "groups": [{"group": "a1", "provider": "zai", "label": "work", **SPENT}],
+    "total": SPENT,
+}  # fmt: skip
+
+
+def test_usage_is_a_table_that_says_what_its_cost_means(proxy: Proxy, server: Canned) -> None:
+    server.answers["/usage?days=7&by=account"] = (200, USAGE)
+    code, out, _ = proxy("usage", "--by", "account")
+    assert code == 0
+    said, head, *rows = out.splitlines()[:4]
+    assert said == "7 days (since 2026-11-15T00:00:00Z)"
+    columns = "Requests  Failovers  Errors  Input  Cache read  Cache write  Output  Reasoning        Cost  First  Total"
+    counted = "   1,200          3       0  5,000           0            0      70          -  $1,234.50+   0.50      -"
+    assert head == f"Account   {columns}" and rows == [f"zai/work  {counted}", f"total     {counted}"]
+    assert "list price" in out and "odd" in out.splitlines()[-1]
+    assert json.loads(proxy("usage", "--by", "account", "--json").out)["total"] == SPENT
+
+
+def test_usage_of_nothing_ends_with_3(proxy: Proxy, server: Canned) -> None:
+    server.answers["/usage?days=2&by=model&provider=kimi"] = (200, {**USAGE, "groups": []})
+    ended = proxy("usage", "-d", "2", "-b", "kimi")
+    assert ended.code == 3 and "nothing was used" in ended.out
+    assert proxy("usage", "-d", "2", "-b", "kimi", "--json").code == 3
+    assert proxy("usage", "--by", "label").code == proxy("usage", "-d", "x").code == proxy("usage", "-d", "0").code == 2
+
+
+WHY = {
+    "schema_version": 1, "request_id": "req_1", "upstream_request_id": "up_1", "begun": "2026-11-20T12:00:00Z",
+    "asked": "opus", "outcome": "ok", "status": 200, "reason": "failover", "waited": False,
+    "seconds": {"first_content": 0.5, "total": 2.0},
+    "tokens": {"input": 5, "cache_read": 0, "cache_write": 0, "output": 7, "reasoning": None},
+    "accounts": [
+        {"account": "a2", "provider": "zai", "label": "work", "verdict": "served", "reason": "failover",
+         "detail": "answered after 0.40 s", "until": None, "model": "glm", "rank": {"tier": 2, "lot": 9}},
+        {"account": "a1", "provider": "", "label": None, "verdict": "refused", "reason": "limited", "detail": None,
+         "until": "2026-11-20T13:00:00Z", "model": None, "rank": None},
+    ],
+}  # fmt: skip
+
+
+def test_why_tells_the_chosen_one_first_and_of_each_its_reason(proxy: Proxy, server: Canned) -> None:
+    server.answers["/why/last"] = server.answers["/why/up%2F1"] = (200, WHY)
+    code, out, _ = proxy("why")
+    assert (code, proxy("why", "--last").out, proxy("why", "up/1").out) == (0, out, out)
+    assert out.splitlines() == [
+        "req_1  2026-11-20T12:00:00Z  opus",
+        "upstream: up_1",
+        "ok after 2.00 s, first content after 0.50 s; failover",
+        "tokens: input 5, cache_read 0, cache_write 0, output 7",
+        "",
+        "Account   Model  Verdict  Reason    Detail",
+        "zai/work  glm    served   failover  answered after 0.40 s; tier=2",
+        "a1        -      refused  limited   until 2026-11-20T13:00:00Z",
+    ]
+    assert json.loads(proxy("why", "--json").out) == WHY
+
+
+def test_why_of_a_request_that_nobody_made_ends_with_3(proxy: Proxy, server: Canned) -> None:
+    server.answers["/why/req_9"] = (404, {"error": {"message": "no such request is remembered"}})
+    assert proxy("why", "req_9") == (3, "", "proxy: no such request is remembered\n")
+    assert proxy("why").code == 3, "a server of an older version knows no such path"
+    assert proxy("why", "--last", "req_9").code == 2

@@ -77,6 +77,21 @@ def test_usage_is_the_larger_of_start_and_end() -> None:
     assert heard.content and heard.stop_reason == "end_turn"
 
 
+def test_what_was_thought_is_known_only_where_the_upstream_says() -> None:
+    heard = Listener()
+    heard.feed(event("message_start", message={"id": "m", "model": "x", "usage": {"output_tokens": 1}}))
+    heard.feed(event("message_delta", delta={}, usage={"output_tokens": 9, "output_tokens_details": None}))
+    assert heard.usage.reasoning is None
+    for told, known in (
+        ({"thinking_tokens": 0}, 0),
+        ({"thinking_tokens": 7}, 7),
+        ({"thinking_tokens": "9"}, 7),
+        ({}, 7),
+    ):
+        heard.feed(event("message_delta", delta={}, usage={"output_tokens": 9, "output_tokens_details": told}))
+        assert heard.usage.reasoning == known
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -202,7 +202,7 @@ def test_a_kind_of_limit_only_a_neighbour_knows_is_passed_over(path: Path) -> No
 
 
 def test_a_lock_that_is_never_given_back_is_a_trouble_not_a_hang(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_proxy.state.sqlite.BUSY_MS", 50)
+    monkeypatch.setattr("mcp_proxy.disk.sqlite.BUSY_MS", 50)
     store = SqliteStore(path)
     store.save([quota(0.5, -1)])
     holder = sqlite3.connect(path, isolation_level=None)

@@ -320,6 +320,8 @@ def test_usage(told_usage: Any, expected: tuple[int, int, int]) -> None:
     usage = message(chunk(spoken("a"), usage=told_usage, **STOPPED))["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == expected
     assert usage["cache_creation_input_tokens"] == 0
+    thought = told_usage.get("thoughtsTokenCount") if isinstance(told_usage, dict) else None
+    assert usage.get("output_tokens_details") == (None if thought is None else {"thinking_tokens": thought})
 
 
 def test_the_last_usage_told_wins() -> None:

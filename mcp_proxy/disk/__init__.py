@@ -1,0 +1,1 @@
+"""A SQLite file that several parts of the program, and several processes, keep their tables in."""
