@@ -196,6 +196,7 @@ def test_booleans_are_read_in_every_usual_spelling(read: Load, text: str, expect
         ({"MCP_PROXY_PROVIDERS__ZAI__BASE_URL": "ftp://api.z.ai"}, "BASE_URL", "http(s)"),
         ({"MCP_PROXY_PROVIDERS__ZAI__BASE_URL": "https://a.example:99999"}, "BASE_URL", "http(s)"),
         ({"MCP_PROXY_PROVIDERS__CUSTOM__API_KEY": FAKE}, "providers.custom", "base_url"),
+        ({"MCP_PROXY_PROVIDERS__CLAUDE_SUBSCRIPTION__API_KEY": FAKE}, "providers.claude-subscription", "own login"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_its_source(
