@@ -44,4 +44,5 @@ app.command("mcp_proxy.cli.accounts:app", name="accounts", help="Add, list and l
 app.command("mcp_proxy.cli.status:app", name="status", help="Health of the running server.", group=LOOK)
 app.command("mcp_proxy.cli.limits:app", name="limits", help="What is left of every account's limits.", group=LOOK)
 app.command("mcp_proxy.cli.models:app", name="models", help="Models a client may ask for, and who serves.", group=LOOK)
+app.command("mcp_proxy.cli.reset:app", name="reset", help="Close breakers and forget limits.", group=LOOK)
 app.command("mcp_proxy.cli.doctor:app", name="doctor", help="Check the installation and the settings.", group=HELP)

@@ -24,9 +24,11 @@ from mcp_proxy.gateway.apart import LARGE, apart
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
+from mcp_proxy.gateway.metrics import Counters
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
+from mcp_proxy.routing.budget import counted
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Seat, Target, Tried
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
@@ -42,6 +44,8 @@ HEAD_SECONDS = 100.0
 LOOK_AGAIN_SECONDS = 1.0
 """A waiting request looks this often whether a seat has opened early."""
 
+
+NEVER = Instant(0.0)
 
 UPSTREAM_IDS = ("request-id", "x-request-id", "x-cloudaicompanion-trace-id")
 """What upstreams call the id that their people find a request by; the last is Google's."""
@@ -81,6 +85,7 @@ class Surroundings:
     gate: Callable[[str], Gate]
     refused: Callable[[AccountId, Credential, str], None]
     listed: Callable[[], Awaitable[bool]]
+    counters: Counters
 
 
 @dataclass(slots=True)
@@ -106,6 +111,9 @@ class Exchange:
     _account: AccountId | None = None
     _credential: Credential | None = None
     _token: Token | None = None
+    _asked_at: Instant = NEVER
+    _asked: bool = False
+    _blamed: set[str] = field(default_factory=set)
 
     async def open(self) -> Answer | Failure:
         """Find somebody who answers; an `Answer` is held open until `close`."""
@@ -205,6 +213,8 @@ class Exchange:
                 if decision.candidates:
                     break
                 retry_at = decision.retry_at or retry_at
+                if retry_at - around.clock.now() > around.policy.max_wait - self._waited - (loop.time() - begun):
+                    return False
             if not await self._turn(ticket):
                 return False
         finally:
@@ -264,24 +274,41 @@ class Exchange:
         attempt = Attempt(candidate)
         self.attempts.append(attempt)
         around.pool.begin(seat.id)
+        probe = around.pool.probe(seat.id, candidate.offer, asked_at)
+        self._asked_at, self._asked = asked_at, False
         result: Answer | Failure | None = None
         try:
             result = await self._open(seat, candidate.offer, others)
         finally:
             attempt.seconds = loop.time() - begun
+            around.pool.give_back(probe)
             if not isinstance(result, Answer):
                 around.pool.end(seat.id)
         now, seat = around.clock.now(), around.pool.seat(candidate.account) or seat
         if isinstance(result, Answer):
             self._account = seat.id
-            around.pool.learn(seat.id, on_answer(facts, seat, candidate.offer, asked_at, now), now)
+            around.pool.learn(seat.id, on_answer(facts, seat, candidate.offer, asked_at, now), now, asked_at)
             return result
         attempt.failure = result
-        lesson = on_failure(result, seat, now)
-        around.pool.learn(seat.id, lesson, now)
+        lesson = self._blaming(on_failure(result, seat, now), seat, attempt.seconds, result)
+        around.pool.learn(seat.id, lesson, now, asked_at)
         if lesson.invalid is not None and self._credential is not None:
             around.refused(seat.id, self._credential, lesson.invalid)
         return result
+
+    def _blaming(self, lesson: Lesson, seat: Seat, seconds: float, failure: Failure) -> Lesson:
+        """What a lesson says against the account and its address, without what is not theirs.
+
+        A token that could not be had says nothing of the address; a client that waits for less long than we do was
+        hasty; and a request counts once against an address, however many accounts it asked there: it may be at fault.
+        """
+        if failure.blame is Blame.NETWORK and failure.status == 504 and self._left() <= 0 and seconds < HEAD_SECONDS:
+            return replace(lesson, stumbled=None, sick=None)
+        if lesson.sick is not None and (not self._asked or (lesson.sick and seat.upstream in self._blamed)):
+            return replace(lesson, sick=None)
+        if lesson.sick:
+            self._blamed.add(seat.upstream)
+        return lesson
 
     async def _open(self, seat: Seat, offer: Offer, others: bool) -> Answer | Failure:
         """Ask one seat; once more with a fresh token, and once more without what another model signed."""
@@ -341,6 +368,7 @@ class Exchange:
                 request = provider.request(self.ask, offer, access)
                 if isinstance(request, Failure):
                     return request
+                self._asked = True
                 response = await transport.send(request)
                 now = around.clock.now()
                 self.upstream_id = next(
@@ -401,12 +429,14 @@ class Exchange:
             async for frames in relay(self.answer):
                 yield frames if self.answer.listener.error is None else self._without_key(frames)
             self.outcome = "error_event" if self.answer.listener.error is not None else "ok"
-        except CutShort:
+        except CutShort as cut:
             self.outcome = "cut"
-            self._learn(Lesson(stumbled=True))
+            self._learn(Lesson(stumbled=True, sick=True, why=str(cut)))
             raise
         if (error := self.answer.listener.error) is not None:
             self._learn_from_event(self.answer, error)
+        else:
+            self._learn(Lesson(stumbled=False, sick=False))
 
     def _without_key(self, frames: bytes) -> bytes:
         """Frames with an `error` event among them, without the account's key, which an upstream may quote in one."""
@@ -415,7 +445,8 @@ class Exchange:
         return frames
 
     def _learn(self, lesson: Lesson) -> None:
-        self.around.pool.learn(self.attempts[-1].candidate.account, lesson, self.around.clock.now())
+        pool, now = self.around.pool, self.around.clock.now()
+        pool.learn(self.attempts[-1].candidate.account, lesson, now, self._asked_at)
 
     def _learn_from_event(self, answer: Answer, error: bytes) -> None:
         """An `error` event in a running stream says of the account what the same refusal would have said."""
@@ -431,8 +462,11 @@ class Exchange:
             await self.answer.response.aclose()
         if self._account is not None:
             self.around.pool.end(self._account)
+            if self.answer is not None:
+                self.around.pool.spend(self._account, counted(self.answer.usage), self.around.clock.now())
             self._account = None
         self._log()
+        self.around.counters.add(self.outcome, self.attempts, self.answer.usage if self.answer is not None else None)
         # whoever remembers an exchange remembers its decisions, not its content
         self.ask, self.answer = replace(self.ask, body=b""), None
 

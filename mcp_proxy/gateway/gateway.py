@@ -16,7 +16,7 @@ from mcp_proxy.core.http import Transport, header
 from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.time import Clock, Instant
-from mcp_proxy.gateway import report
+from mcp_proxy.gateway import metrics, report
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.counting import Counter
 from mcp_proxy.gateway.exchange import Exchange, Surroundings
@@ -24,6 +24,7 @@ from mcp_proxy.gateway.gate import Gate
 from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.keeping import Keeper
 from mcp_proxy.gateway.ledger import Ledger
+from mcp_proxy.gateway.metrics import Counters
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
 from mcp_proxy.gateway.roster import Roster
@@ -39,6 +40,7 @@ RECENTLY_SECONDS = 1800.0
 """An account that was used within this time has its token renewed before anybody waits for it."""
 
 RECENT = 256
+BUDGETS_SECONDS = 15.0
 
 
 class Clients(Protocol):
@@ -71,7 +73,8 @@ class Gateway:
         self.draining = asyncio.Event()
         self._jobs = Jobs()
         self._keeper = Keeper(store)
-        self.pool = Pool(self._keeper.record)
+        self.pool = Pool(self._keeper.record, rng.random, f"{rng.getrandbits(64):016x}")
+        self.counters = Counters()
         self._tokens = Tokens(catalog, clients.get, ledger, self._jobs, clock, rng)
         self._catalog = catalog
         self._gates: dict[str, Gate] = {}
@@ -91,16 +94,19 @@ class Gateway:
             gate=self._gate,
             refused=self.roster.refused,
             listed=self._readings.listed,
+            counters=self.counters,
         )
 
     async def start(self) -> None:
         """Read accounts and what is remembered of them, then begin the background work."""
         await self.roster.load()
         self.pool.restore(await asyncio.to_thread(self._store.load, self._clock.now()))
+        self.pool.read_budgets(self._clock.now())
         jobs: tuple[tuple[str, Callable[[], Any]], ...] = (
             ("accounts", self.roster.follow),
             ("quotas", self._readings.run),
             ("state", self._keeper.run),
+            ("budgets", self._read_budgets),
             ("tokens", lambda: self._tokens.keep_fresh(self._in_use)),
         )
         for name, job in jobs:
@@ -144,6 +150,33 @@ class Gateway:
             if account.invalid is not None and isinstance(self._tokens.credential(account.id), OAuthGrant)
         }
 
+    async def _read_budgets(self) -> None:
+        """Say what is left of the budgets, again and again: what was used up long ago is free again."""
+        while True:
+            await asyncio.sleep(BUDGETS_SECONDS)
+            self.pool.read_budgets(self._clock.now())
+
+    async def reset(self, provider: str | None, account: str | None) -> dict[str, Any] | None:
+        """Close breakers and forget limits of the accounts that are named, by default of all; None: there is no such.
+
+        account  an id, a label, or `provider/label`; of several with one label, all
+        """
+        matching = [
+            seat
+            for seat in self.pool.seats
+            if provider in (None, seat.provider)
+            and account in (None, seat.id, seat.account.label, f"{seat.provider}/{seat.account.label}")
+        ]
+        if not matching and (provider, account) != (None, None):
+            return None
+        forgotten = self.pool.reset([seat.id for seat in matching], self._clock.now())
+        await self._keeper.flush()
+        return report.resets(matching, forgotten)
+
+    def metrics(self) -> str:
+        """The `/metrics` document."""
+        return metrics.exposition(self.counters, self.pool.seats, self._clock.now())
+
     def _in_use(self) -> list[Account]:
         """The accounts that may be asked again soon."""
         since = self._clock.now() - RECENTLY_SECONDS
@@ -165,6 +198,10 @@ class Gateway:
     def limits(self) -> dict[str, Any]:
         """The `/account-limits` document."""
         return report.limits(self.pool.seats, self.policy, self._clock.now())
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """The breakers of the upstreams, for `/health`."""
+        return report.upstreams(self.pool.seats, self._clock.now())
 
     def health(self) -> str:
         """ok, degraded or down."""

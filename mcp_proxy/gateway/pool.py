@@ -261,9 +261,12 @@ class Pool:
         """The seat with what is known beside it: breakers, and the probes under way."""
         mine = (seat.id, seat.upstream, seat.provider)
         probing = frozenset(name for name, key in self._probes if key in mine) if self._probes else frozenset()
-        own = self._breakers.get(breaker_of(seat.id), SOUND)
-        address = self._breakers.get(seat.upstream, SOUND)
+        own, address = self._breaker(breaker_of(seat.id)), self._breaker(seat.upstream)
         return replace(seat, breaker=own, address=address, probing=probing)
+
+    def _breaker(self, subject: str) -> Breaker:
+        found = self._breakers.get(subject, SOUND)
+        return found if found.failures else SOUND  # the very same, which a decision tells at a glance
 
     def _trip(self, change: Tripped) -> bool:
         known = self._breakers.get(change.subject)

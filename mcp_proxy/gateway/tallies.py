@@ -35,7 +35,7 @@ class Tallies:
         """Have meters for the budgets of these seats, with all that was counted."""
         self._meters, self._metered = {}, {}
         for seat in seats:
-            keys = [_metered(seat, budget) for budget in seat.budgets]
+            keys = dict.fromkeys(_metered(seat, budget) for budget in seat.budgets)
             self._metered[seat.id] = tuple(self._meters.setdefault(key, Meter(key[1].seconds)) for key in keys)
         for (account, slot, _), tokens in sorted(self._counts.items(), key=lambda entry: entry[0][1]):
             self._add(account, slot, tokens)

@@ -90,7 +90,9 @@ def _beside(
     small = next((each for each in itself if each.reason is Reason.TOO_SMALL), None)
     if small is not None and all(each.reason in (Reason.TOO_SMALL, Reason.NOT_SERVED) for each in itself):
         return Decision((), (*refused, *(small._replace(account=each.account) for each in candidates)))
-    near = [each.until for each in itself if each.until is not None and each.until - now <= PATIENCE_SECONDS]
+    # a limit that is soon over, that is: who has failed again and again may well do so once more
+    limits = (each.until for each in itself if each.reason is Reason.LIMITED)
+    near = [until for until in limits if until is not None and until - now <= PATIENCE_SECONDS]
     return Decision(tuple(candidates), tuple(refused), retry_at, min(near) if near else None)
 
 

@@ -158,7 +158,7 @@ def on_answer(facts: Facts, seat: Seat, offer: Offer, asked_at: Instant, now: In
         for bucket in (*offer.buckets, *(budget.bucket for budget in seat.budgets))
         if (held := seat.closed.get(bucket)) is not None and held.strikes and held.limit.read_at < asked_at
     )
-    changes = (*opened, Used(seat.id, now), Served(conversation, seat.id, now, after(now, warm)))
+    changes: tuple[Change, ...] = (*opened, Used(seat.id, now), Served(conversation, seat.id, now, after(now, warm)))
     return Lesson(changes, stumbled=False, sick=False, whole=not facts.stream)
 
 

@@ -30,8 +30,8 @@ PATHS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"/v1/images/generate"), "POST"),
     (re.compile(r"(/v1)?/v1/models(/.+)?"), "GET"),
     (re.compile(r"/health|/livez|/readyz"), "GET, HEAD"),
-    (re.compile(r"/account-limits"), "GET"),
-    (re.compile(r"/refresh-token"), "POST"),
+    (re.compile(r"/account-limits|/metrics"), "GET"),
+    (re.compile(r"/refresh-token|/reset"), "POST"),
     (re.compile(r"/|/api/hello"), "HEAD"),
 )
 """Every path we serve and its methods: a known path with another method is 405, which the router does not know."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from blacksheep import Content, Request, Response, Router, TextContent
 
 from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.gateway.metrics import CONTENT_TYPE
 from mcp_proxy.server.errors import JSON, error_response, visit_of
 from mcp_proxy.server.limits_table import render
 
 KEYED = "proxy.keyed"
+METRICS = CONTENT_TYPE.encode()
 
 
 def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], datetime]) -> None:
@@ -33,6 +35,7 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         document: dict[str, Any] = {"status": state}
         if visit_of(request).get(KEYED):
             document |= {"soft_limit": gateway.policy.soft_limit, "draining": gateway.draining.is_set()}
+            document["upstreams"] = gateway.upstreams()
             document |= gateway.limits()
         return _json(503 if state == "down" else 200, document)
 
@@ -57,6 +60,20 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         status = "failed" if failed and not refreshed else "partial" if failed else "ok"
         return _json(200, {"status": status, "refreshed": refreshed, "failed": failed})
 
+    async def reset(request: Request) -> Response:
+        """POST /reset {provider?, account?}: close breakers and forget limits; of all accounts where none is named."""
+        asked = await read_reset(request)
+        if isinstance(asked, Response):
+            return asked
+        document = await gateway.reset(asked.provider, asked.account)
+        if document is None:
+            return error_response(request, 404, "no such provider or account")
+        return _json(200, document)
+
+    async def metrics(request: Request) -> Response:
+        """GET /metrics: Prometheus text, from memory."""
+        return Response(200, None, Content(METRICS, gateway.metrics().encode()))
+
     async def probe(request: Request) -> Response:
         """HEAD / and HEAD /api/hello: what Claude Code sends when it starts."""
         return Response(200)
@@ -66,8 +83,33 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         router.add_head(path, handler)
     router.add_get("/account-limits", account_limits)
     router.add_post("/refresh-token", refresh_token)
+    router.add_post("/reset", reset)
+    router.add_get("/metrics", metrics)
     for path in ("/", "/api/hello"):
         router.add_head(path, probe)
+
+
+class Reset(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be reset: a provider's accounts, an account by id, label or `provider/label`; neither: everything."""
+
+    provider: str | None = None
+    account: str | None = None
+
+
+MAX_RESET_BYTES = 4096
+
+
+async def read_reset(request: Request) -> Reset | Response:
+    """What a request asks to be reset, or the error that it gets: a mistyped field must not reset everything."""
+    body = bytearray()
+    async for chunk in cast("AsyncIterator[bytes]", request.stream()):
+        body += chunk or b""
+        if len(body) > MAX_RESET_BYTES:
+            return error_response(request, 413, "the request is too large")
+    try:
+        return msgspec.json.decode(body or b"{}", type=Reset)
+    except msgspec.MsgspecError as error:
+        return error_response(request, 400, f"expected {{provider?, account?}}: {error}")
 
 
 def _json(status: int, document: dict[str, Any]) -> Response:

@@ -143,7 +143,7 @@ async def test_a_count_that_is_none_is_estimated_and_touches_no_account(
             if reply.status_code != 200 or not 200 < reply.json()["input_tokens"] < 2000:
                 wrong[name] = (reply.status_code, reply.text)
         seat = proxy.gateway.pool.seats[0]
-        assert (seat.account.invalid, seat.closed, seat.stumbled) == (None, {}, None)
+        assert (seat.account.invalid, seat.closed, seat.breaker.failures) == (None, {}, 0)
         turns.otherwise = answer(COUNT)
         assert (await count()).json() == {"input_tokens": 7}
         # what the client says is not logged by this endpoint, so that something is:

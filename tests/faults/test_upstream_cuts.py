@@ -262,7 +262,7 @@ async def test_a_stream_may_be_cut_anywhere_and_is_never_taken_for_whole(
             else:
                 all_is_told(reply, sent)
             assert len(a0.asked()) == number + 1, f"cut at {cut}: asked again"
-            assert proxy.gateway.pool.seats[0].stumbled is not None, f"cut at {cut}: it counts against its seat"
+            assert proxy.gateway.pool.seats[0].breaker.failures, f"cut at {cut}: it counts against its seat"
 
 
 async def test_a_whole_stream_is_whole_however_it_is_framed(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ HEAVY = (
     "msgspec",
     "structlog",
 )
-COMMANDS = ("serve", "demo", "accounts", "status", "limits", "models", "doctor")
-OWN = ("serve", "status", "limits", "models", "doctor")
+COMMANDS = ("serve", "demo", "accounts", "status", "limits", "models", "reset", "doctor")
+OWN = ("serve", "status", "limits", "models", "reset", "doctor")
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:

@@ -150,7 +150,7 @@ async def test_a_client_that_leaves_while_an_upstream_is_silent_leaves_nothing_b
         await exchange.close()
         assert made.in_flight == [0, 0]
         assert made.clients.transports["b"].asked == [], "nobody else is asked for a client that left"
-        assert made.gateway.pool.seats[0].stumbled is None, "leaving is no account's failure"
+        assert made.gateway.pool.seats[0].breaker.failures == 0, "leaving is no account's failure"
         assert exchange.outcome == "client_gone"
 
 
