@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from mcp_proxy.core.breaker import SOUND, Breaker
 from mcp_proxy.core.change import Tripped
@@ -219,4 +219,11 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBreakerMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.slow
+def test_the_breaker_and_its_reference_agree_for_long() -> None:
+    run_state_machine_as_test(
+        BreakerMachine, settings=settings(max_examples=1000, stateful_step_count=60, deadline=None)
+    )

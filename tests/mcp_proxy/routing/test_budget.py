@@ -157,4 +157,4 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindowMachine = WindowMachine.TestCase
-TestWindowMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestWindowMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
