@@ -13,7 +13,7 @@ from mcp_proxy.routing.facts import Rank
 PROBATION = {
     1: "its upstream failed a moment ago",
     2: "it failed several times in a row",
-    3: "it failed often in a row, and one request tries it first",
+    3: "it failed often in a row",
 }
 """`Rank.probation` in words."""
 
@@ -60,7 +60,7 @@ def preferences(rank: Rank) -> str:
     """What a rank says, in words: what puts it back, else that nothing does."""
     words = [
         *([f"fallback model {rank.step}"] if rank.step else []),
-        *([PROBATION[rank.probation]] if rank.probation else []),
+        *([PROBATION[min(rank.probation, 3)]] if rank.probation else []),
         *(["kept for last"] if rank.soft_limited else []),
         *(["another model of the same size"] if rank.substitute else []),
         *([] if rank.cold else ["its cache is warm"]),

@@ -11,7 +11,8 @@ from mcp_proxy.core.ids import AccountId, ModelId
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import Kind
 from mcp_proxy.core.time import Instant
-from mcp_proxy.routing.breaker import State, level, state
+from mcp_proxy.routing.breaker import State, state
+from mcp_proxy.routing.decide import put_back
 from mcp_proxy.routing.facts import Policy, Seat
 from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC
 from mcp_proxy.routing.windows import closed_by, is_soft, left, lowest, windows
@@ -60,7 +61,7 @@ def account_limits(seat: Seat, policy: Policy, now: Instant) -> dict[str, Any]:
         "error": account.invalid,
         "breaker": breaker_of(seat.breaker, now),
         "upstream": seat.upstream or None,
-        "probation": max(level(seat.breaker, now), level(seat.address, now)),
+        "probation": put_back(seat, now),
         "limits": {
             f"{account.provider}/{model}": model_limits(seat, offer, policy, now)
             for model, offer in seat.offers.items()

@@ -169,7 +169,7 @@ def rank(seat: Seat, way: Serving, facts: Facts, policy: Policy, now: Instant, d
     # by position: this line is most of what a decision costs
     return Rank(
         way.step,
-        0 if sound else max(level(seat.breaker, now), level(seat.address, now)),
+        0 if sound else put_back(seat, now),
         is_soft(seat, offer, policy, now),
         way.substitute,
         not (seat.sticky and facts.warm.get(offer.model) == account),
@@ -177,6 +177,16 @@ def rank(seat: Seat, way: Serving, facts: Facts, policy: Policy, now: Instant, d
         crowding if crowding > 0 else 0,
         lot(facts, seat) if drawn is None else _mixed(drawn, _ticket(account)),
     )
+
+
+def put_back(seat: Seat, now: Instant) -> int:
+    """How far its own failures and its upstream's put a seat back, added up.
+
+    So one that has not failed itself stands before one at the same address that has. A single failure is its account's
+    alone: else it would send every conversation to the next tier.
+    """
+    address = level(seat.address, now)
+    return level(seat.breaker, now) + (address if address > 1 else 0)
 
 
 def lot(facts: Facts, seat: Seat) -> int:

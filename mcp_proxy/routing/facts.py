@@ -215,8 +215,8 @@ class Rank(NamedTuple):
     """Why one candidate stands before another: compared field by field, smallest first.
 
     step          how far down the chain of fallback models it would serve; 0: what was asked for
-    probation     how far its failures put it back: 0 not at all, 1 it failed a moment ago, 2 several times in a row,
-                  3 so often that a single request has to try it first
+    probation     how far failures put it back, its own and its upstream's added up, each 0 not at all, 1 it failed a
+                  moment ago, 2 several times in a row, 3 so often that a single request has to try it first
     soft_limited  what is left of an allowance is kept for last
     substitute    it would serve another model of the same size class
     cold          this conversation's prompt cache is not there

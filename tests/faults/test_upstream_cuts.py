@@ -241,6 +241,7 @@ def places() -> list[int]:
 
 @pytest.mark.parametrize("end", [gone, reset], ids=["closed", "reset"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
+@pytest.mark.usefixtures("unbroken")
 async def test_a_stream_may_be_cut_anywhere_and_is_never_taken_for_whole(
     tmp_path: Path, end: Part, framing: str
 ) -> None:
