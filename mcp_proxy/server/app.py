@@ -43,7 +43,7 @@ def build_app(gateway: Gateway, door: Door, read_seconds: float, local_now: Call
     add_message_routes(router, gateway, read_seconds)
     add_image_routes(router, gateway, read_seconds)
     add_model_routes(router, gateway)
-    add_ops_routes(router, gateway, local_now)
+    add_ops_routes(router, gateway, local_now, read_seconds)
     router.fallback = _nothing_here
     # both given: the defaults are shared by every application of the process
     app = Application(router=router, services=Container())

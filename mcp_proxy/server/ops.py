@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from blacksheep import Content, Request, Response, Router, TextContent
@@ -13,12 +13,13 @@ from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.gateway.metrics import CONTENT_TYPE
 from mcp_proxy.server.errors import JSON, error_response, visit_of
 from mcp_proxy.server.limits_table import render
+from mcp_proxy.server.messages import read_body
 
 KEYED = "proxy.keyed"
 METRICS = CONTENT_TYPE.encode()
 
 
-def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], datetime]) -> None:
+def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], datetime], read_seconds: float) -> None:
     """Every endpoint that is not Anthropic's."""
 
     async def livez(request: Request) -> Response:
@@ -62,7 +63,7 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
 
     async def reset(request: Request) -> Response:
         """POST /reset {provider?, account?}: close breakers and forget limits; of all accounts where none is named."""
-        asked = await read_reset(request)
+        asked = await read_reset(request, read_seconds)
         if isinstance(asked, Response):
             return asked
         document = await gateway.reset(asked.provider, asked.account)
@@ -96,16 +97,11 @@ class Reset(msgspec.Struct, forbid_unknown_fields=True):
     account: str | None = None
 
 
-MAX_RESET_BYTES = 4096
-
-
-async def read_reset(request: Request) -> Reset | Response:
+async def read_reset(request: Request, seconds: float) -> Reset | Response:
     """What a request asks to be reset, or the error that it gets: a mistyped field must not reset everything."""
-    body = bytearray()
-    async for chunk in cast("AsyncIterator[bytes]", request.stream()):
-        body += chunk or b""
-        if len(body) > MAX_RESET_BYTES:
-            return error_response(request, 413, "the request is too large")
+    body = await read_body(request, seconds)
+    if isinstance(body, Response):
+        return body
     try:
         return msgspec.json.decode(body or b"{}", type=Reset)
     except msgspec.MsgspecError as error:

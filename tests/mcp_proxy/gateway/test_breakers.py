@@ -6,17 +6,21 @@ import asyncio
 
 import pytest
 
+from mcp_proxy.core.change import Tallied
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import NetworkTrouble, Trouble
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.gateway import exchange
 from mcp_proxy.gateway.answer import Answer, CutShort
 from mcp_proxy.gateway.exchange import Exchange
+from mcp_proxy.routing.budget import budget
 from mcp_proxy.routing.facts import Policy
 from mcp_proxy.routing.react import Lesson
+from mcp_proxy.state.memory import MemoryStore
 from tests.fakes import FakeResponse, FakeTransport
 from tests.mcp_proxy.gateway.kit import until
 from tests.mcp_proxy.gateway.test_exchange import JSON, Hanging, Room, answered, room, streamed
+from tests.mcp_proxy.routing.seats import NOW
 
 DOWN = NetworkTrouble(Trouble.CUT, sent=True)
 
@@ -168,3 +172,45 @@ async def test_everything_that_ends_is_counted() -> None:
         assert 'mcp_proxy_in_flight{account="sayso/a"} 0\n' in text
         for line in text.splitlines():
             assert line.startswith(("# HELP mcp_proxy_", "# TYPE mcp_proxy_", "mcp_proxy_")), line
+
+
+def spending(tokens: int) -> FakeResponse:
+    usage = b'{"input_tokens":%d,"cache_read_input_tokens":90000,"output_tokens":0}' % tokens
+    start = b'event: message_start\ndata: {"type":"message_start","message":{"model":"m","usage":%b}}\n\n' % usage
+    block = b'event: content_block_start\ndata: {"type":"content_block_start","index":0}\n\n'
+    return FakeResponse(200, (("content-type", "text/event-stream"),), (start, block))
+
+
+OWN = {"sayso/a": (budget("7d", 7 * 86_400.0, 100, shared=False),)}
+
+
+async def test_a_budget_counts_what_was_cut_too_keeps_the_end_and_closes_also_after_a_restart() -> None:
+    store = MemoryStore()
+    async with room(
+        FakeTransport([spending(60), spending(31)]), FakeTransport([streamed()]), store=store, budgets=OWN
+    ) as made:
+        for left, soft in ((0.4, False), (0.09, True)):
+            _, request = await asked(made, stream=True)
+            assert request.outcome == "cut" and request.attempts[-1].candidate.account == "a"
+            await made.gateway.reset(None, "a")  # the cut is not what this is about
+            told = made.gateway.limits()["accounts"][0]["limits"]["sayso/m"]
+            assert (told["windows"], told["soft_limited"]) == (
+                [{"name": "own-budget-7d", "remaining_fraction": left, "resets_at": None}],
+                soft,
+            )
+        _, request = await asked(made, stream=True)
+        assert request.attempts[-1].candidate.account == "b", "its end is kept for last"
+    async with room(FakeTransport([spending(10)]), store=store, budgets=OWN) as made:
+        _, request = await asked(made, stream=True)
+        assert request.attempts[-1].candidate.rank.soft_limited
+        result, request = await asked(made, stream=True)
+        assert isinstance(result, Failure) and result.status == 429 and not request.attempts
+        assert "RESOURCE_EXHAUSTED" in result.message and "own-budget-7d" in result.message
+        assert made.gateway.limits()["accounts"][0]["status"] == "rate_limited"
+
+
+async def test_an_account_without_a_budget_counts_nothing() -> None:
+    store = MemoryStore()
+    async with room(FakeTransport([spending(60)]), store=store) as made:
+        await asked(made, stream=True)
+    assert not [change for change in store.load(NOW) if isinstance(change, Tallied)]
