@@ -44,7 +44,7 @@ class Budget(NamedTuple):
     @property
     def kept(self) -> float:
         """The fraction left at or under which it is kept for last."""
-        return round(1.0 - self.threshold, 6)
+        return 1.0 - self.threshold + 1e-9  # 1.0 - 0.9 is a little under 0.1
 
 
 def budget(window: str, seconds: float, limit: int, threshold: float = 0.9, *, shared: bool) -> Budget:

@@ -124,6 +124,12 @@ class Policy:
     own_aliases: Mapping[ProviderName, Mapping[str, str]] = field(default_factory=dict)
     tiers: Mapping[Size, Route] = field(default_factory=dict)
     providers: frozenset[ProviderName] = frozenset()
+    most_kept: float = field(init=False, repr=False, compare=False)
+    """The largest part that is kept of any window; -1.0 where none is. Nearly every window has more left."""
+
+    def __post_init__(self) -> None:
+        kept = (self.soft_limit, *self.reserve.values())
+        object.__setattr__(self, "most_kept", max((each for each in kept if each is not None), default=-1.0))
 
 
 class Serving(NamedTuple):

@@ -42,7 +42,9 @@ def closed_by(seat: Seat, offer: Offer, now: Instant) -> RateLimit | None:
             if quota is not None and quota.left is not None and quota.left <= 0.0:
                 longest = _longer(longest, _spent(quota, now))
         for budget in seat.budgets:
-            longest = _longer(longest, _spent(quotas.get(budget.bucket), now))
+            quota = quotas.get(budget.bucket)
+            if quota is not None and quota.left == 0.0:
+                longest = _longer(longest, _spent(quota, now))
     return longest
 
 
@@ -95,19 +97,18 @@ def lowest(seat: Seat, offer: Offer, now: Instant) -> Quota | None:
 
 def is_soft(seat: Seat, offer: Offer, policy: Policy, now: Instant) -> bool:
     """Whether any allowance this model draws on is at or under what is to be kept of it. Unknown is not low."""
-    quotas, reserve, soft_limit = seat.quotas, policy.reserve, policy.soft_limit
+    quotas, most = seat.quotas, policy.most_kept
     if not quotas:
         return False
     for bucket in offer.allowances:
         quota = quotas.get(bucket)
-        if quota is None or quota.left is None:
-            continue
-        kept = kept_of(bucket.name, policy) if reserve else soft_limit
-        if kept is not None and quota.left <= kept and left(quota, now) is not None:
-            return True
+        if quota is not None and quota.left is not None and quota.left <= most:
+            kept = kept_of(bucket.name, policy)
+            if kept is not None and quota.left <= kept and left(quota, now) is not None:
+                return True
     for budget in seat.budgets:
-        fraction = left(quotas.get(budget.bucket), now)
-        if fraction is not None and fraction <= budget.kept:
+        quota = quotas.get(budget.bucket)
+        if quota is not None and quota.left is not None and quota.left <= budget.kept and left(quota, now) is not None:
             return True
     return False
 
@@ -118,7 +119,9 @@ def kept_of(window: str, policy: Policy) -> float | None:
     A provider may have several windows of one length, told apart by what stands before the length: `gemini-5h`.
     """
     own = policy.reserve.get(window)
-    return policy.reserve.get(window.rpartition("-")[2], policy.soft_limit) if own is None else own
+    if own is None and "-" in window:
+        own = policy.reserve.get(window.rpartition("-")[2])
+    return policy.soft_limit if own is None else own
 
 
 def windows(seat: Seat, offer: Offer) -> tuple[tuple[Bucket, Quota | None], ...]:

@@ -36,7 +36,7 @@ def test_what_is_read_from_the_cache_does_not_count() -> None:
 
 def test_a_budget_is_named_by_its_window_and_whose_it_is() -> None:
     assert (HOURS.bucket, ALL_OF_IT.bucket) == (Bucket("budget-5h"), Bucket("own-budget-7d"))
-    assert HOURS.kept == 0.1 and ALL_OF_IT.kept == 0.0
+    assert (HOURS.kept, ALL_OF_IT.kept) == pytest.approx((0.1, 0.0), abs=1e-6)
 
 
 @pytest.mark.parametrize(
