@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mcp_proxy.core.change import Tallied
-from mcp_proxy.core.failure import Failure
+from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.http import NetworkTrouble, Trouble
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.gateway import exchange
@@ -214,3 +214,32 @@ async def test_an_account_without_a_budget_counts_nothing() -> None:
     async with room(FakeTransport([spending(60)]), store=store) as made:
         await asked(made, stream=True)
     assert not [change for change in store.load(NOW) if isinstance(change, Tallied)]
+
+
+async def test_who_waits_stops_once_the_end_has_moved_further_than_anybody_waits() -> None:
+    async with room(FakeTransport([answered()]), policy=Policy(max_wait=30)) as made:
+        await trip(made)
+        made.clock.at -= 6
+        waiting = asyncio.create_task(asked(made))
+        await asyncio.sleep(0.03)
+        assert not waiting.done()
+        made.clock.at += 6
+        for _ in range(3):  # others' probes fail meanwhile
+            now = made.clock.now()
+            made.gateway.pool.learn(AccountId("a"), Lesson(stumbled=True, status=529), now, now)
+            made.clock.at = max(made.clock.at, made.gateway.pool.seats[0].breaker.until)
+        now = made.clock.now()
+        made.gateway.pool.learn(AccountId("a"), Lesson(stumbled=True, status=529), now, now)
+        result, _ = await asyncio.wait_for(waiting, 5)
+        assert isinstance(result, Failure) and result.status == 529
+
+
+async def test_a_token_that_cannot_be_had_says_nothing_of_the_address() -> None:
+    async with room(FakeTransport([answered()]), bases=["http://one.test"]) as made:
+        request = made.exchange()
+        seat, failure = made.gateway.pool.seats[0], Failure(Blame.PROVIDER, 502, "api_error", "no token")
+        lesson = Lesson(stumbled=True, sick=True)
+        assert request._blaming(lesson, seat, 0.0, failure).sick is None
+        request._asked = True
+        assert request._blaming(lesson, seat, 0.0, failure).sick is True
+        await request.close()

@@ -17,13 +17,14 @@ from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
 from mcp_proxy.routing.breaker import STUMBLED_SECONDS
-from mcp_proxy.routing.decide import lot
-from mcp_proxy.routing.facts import Policy, Reason, Seat
+from mcp_proxy.routing.decide import lot, put_back
+from mcp_proxy.routing.facts import Policy, Reason, Seat, Serving
 from tests.mcp_proxy.routing.seats import (
     FIVE_HOURS,
     MINUTE,
     MODEL,
     NOW,
+    OFFER,
     WEEK,
     at,
     closed,
@@ -153,6 +154,39 @@ def test_the_lot_is_the_same_in_another_process() -> None:
 def test_a_seat_that_stumbled_is_tried_last_for_a_while(ago: float, probation: int) -> None:
     candidate = decided(seat("a", breaker=failing(1, at(-ago)))).first
     assert candidate is not None and candidate.rank.probation == probation
+
+
+@pytest.mark.parametrize(
+    ("own", "address", "probation"),
+    [(0, 0, 0), (1, 0, 1), (0, 1, 0), (0, 2, 0), (1, 1, 1), (0, 3, 2), (1, 3, 3), (3, 3, 4)],
+)
+def test_an_upstream_puts_its_accounts_back_only_once_it_is_degraded(own: int, address: int, probation: int) -> None:
+    held = seat("a", breaker=failing(own, NOW), address=failing(address, NOW))
+    assert put_back(held, NOW) == probation
+
+
+def test_at_one_address_who_has_not_failed_stands_before_who_has() -> None:
+    at_address = {"upstream": "zai x", "address": failing(3, at(-1))}
+    bad, good = seat("bad", breaker=failing(3, at(-1)), **at_address), seat("good", tier=2, **at_address)
+    assert order(bad, good, seat("elsewhere", tier=3)) == ["elsewhere", "good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("own", "hold"),
+    [
+        ({"closed": closed(9)}, 9),
+        ({"closed": closed(16)}, None),
+        ({"breaker": failing(5, at(-1), 9)}, None),
+        ({"breaker": failing(5, at(-20), -1), "probing": frozenset({"account"})}, None),
+    ],
+    ids=["a short limit", "a long one", "an open breaker", "a probe under way"],
+)
+def test_only_a_limit_that_is_soon_over_holds_fallback_models_back(own: dict[str, Any], hold: float | None) -> None:
+    itself, other = seat("itself", **own), seat("other")
+    serving = {itself.id: (Serving(OFFER),), other.id: (Serving(OFFER, step=1),)}
+    decision = decided(itself, other, serving=serving)
+    assert [each.account for each in decision.candidates] == ["other"]
+    assert decision.hold == (None if hold is None else at(hold))
 
 
 REFUSED: list[tuple[str, Seat, Reason, float | None]] = [
