@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import structlog
 
+from mcp_proxy.routing import breaker
 from tests.faults.gauges import Level, settled, tasks_ended
 from tests.faults.watch import pytest_runtest_makereport as pytest_runtest_makereport
 
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.fixturenames.insert(0, "no_task_is_left")
+
+
+@pytest.fixture
+def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For who asks a failing upstream over and over: no breaker opens."""
+    monkeypatch.setattr(breaker, "OPEN_AFTER", 1_000_000)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,9 +18,11 @@ from mcp_proxy.core.prices import Price
 from mcp_proxy.core.provider import Provider, Size
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.providers import all_providers
+from mcp_proxy.routing.budget import Budget, budget
 from mcp_proxy.routing.facts import Policy, Route
 from mcp_proxy.routing.fallbacks import BUILT_IN
 from mcp_proxy.settings import PROVIDERS, Settings
+from mcp_proxy.settings.model import BudgetSettings
 
 
 def open_vault(settings: Settings) -> Vault:
@@ -85,7 +87,18 @@ def provider_at(base_url: str, settings: Settings) -> ProviderName:
 
 def make_catalog(settings: Settings) -> Catalog:
     """Every provider's form, with what the operator set for it."""
-    return Catalog(all_providers(), make_options(settings))
+    return Catalog(all_providers(), make_options(settings), make_budgets(settings))
+
+
+def make_budgets(settings: Settings) -> dict[str, tuple[Budget, ...]]:
+    """The budgets of single accounts, by the names they are set for."""
+    return {name: _budgets(budgets, shared=False) for name, budgets in settings.accounts.items()}
+
+
+def _budgets(budgets: Sequence[BudgetSettings], *, shared: bool) -> tuple[Budget, ...]:
+    return tuple(
+        budget(each.window_name, float(each.window), each.limit, each.threshold, shared=shared) for each in budgets
+    )
 
 
 def make_options(settings: Settings) -> dict[ProviderName, Options]:
@@ -103,6 +116,7 @@ def _options(settings: Settings, form: Provider) -> Options:
         sticky=not own.spread,
         client=oauth_client(settings, form),
         client_version=own.client_version,
+        budgets=_budgets(own.budgets, shared=True),
     )
 
 

@@ -49,6 +49,14 @@ class Server:
 
     def get(self, path: str, *, with_key: bool = True) -> Reply:
         """Ask; whatever the status. Raises `Trouble` where nobody answers."""
+        return self._send("GET", path, None, with_key=with_key)
+
+    def post(self, path: str, document: Mapping[str, Any]) -> Reply:
+        """Ask for a change, and have it; 404 is an answer too. Raises `Trouble`."""
+        reply = self._send("POST", path, json.dumps(document).encode(), with_key=True)
+        return self.checked(reply, path, (200, 404))
+
+    def _send(self, method: str, path: str, body: bytes | None, *, with_key: bool) -> Reply:
         parts = urlsplit(self.base)
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = make(parts.hostname or "", parts.port, timeout=self.timeout)
@@ -56,7 +64,7 @@ class Server:
         if with_key and self.key is not None:
             headers["x-api-key"] = self.key.reveal()
         try:
-            connection.request("GET", parts.path + path, headers=headers)
+            connection.request(method, parts.path + path, body, headers)
             response = connection.getresponse()
             return Reply(response.status, response.read(MAX_ANSWER))
         except (OSError, http.client.HTTPException) as error:
@@ -69,12 +77,12 @@ class Server:
         """Ask for something that needs the key, and have it. Raises `Trouble`."""
         return self.checked(self.get(path), path)
 
-    def checked(self, reply: Reply, path: str) -> Reply:
+    def checked(self, reply: Reply, path: str, expected: tuple[int, ...] = (200,)) -> Reply:
         """A reply that is what was asked for. Raises `Trouble`."""
         if reply.status == 401:
             why = "refused the key in PROXY_API_KEY" if self.key else "needs a key: set PROXY_API_KEY"
             raise Trouble(f"the server at {self.base} {why}", Exit.SIGN_IN)
-        if reply.status != 200:
+        if reply.status not in expected:
             raise Trouble(f"the server at {self.base} answered HTTP {reply.status} to {path}", Exit.FAILED)
         return reply
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from mcp_proxy.cli import logs
-from mcp_proxy.cli.adapters import configured_accounts, make_options, make_policy, make_prices
+from mcp_proxy.cli.adapters import configured_accounts, make_budgets, make_options, make_policy, make_prices
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.settings import Settings, SettingsError, Stamp, stamp_of
 
@@ -27,6 +27,7 @@ def reconfigure(gateway: Gateway, settings: Settings) -> None:
     gateway.reconfigure(
         policy=make_policy(settings),
         options=make_options(settings),
+        budgets=make_budgets(settings),
         fixed=configured_accounts(settings),
         retention_days=settings.journal.retention_days,
         prices=make_prices(settings),

@@ -47,4 +47,5 @@ app.command("mcp_proxy.cli.limits:app", name="limits", help="What is left of eve
 app.command("mcp_proxy.cli.models:app", name="models", help="Models a client may ask for, and who serves.", group=LOOK)
 app.command("mcp_proxy.cli.usage:app", name="usage", help="Tokens, cost and times, summed up.", group=LOOK)
 app.command("mcp_proxy.cli.why:app", name="why", help="Why a request went where it went.", group=LOOK)
+app.command("mcp_proxy.cli.reset:app", name="reset", help="Close breakers and forget limits.", group=LOOK)
 app.command("mcp_proxy.cli.doctor:app", name="doctor", help="Check the installation and the settings.", group=HELP)

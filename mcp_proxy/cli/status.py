@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -55,6 +55,8 @@ def status(
         say_json({"url": server.base, **document})
     else:
         say(f"{state}: {server.base}{_counts(document)}")
+        for line in _unwell(document):
+            say(line)
     return CODES[state]
 
 
@@ -66,6 +68,19 @@ def _live(server: Server, *, json: bool) -> int:
     else:
         say(f"{'live' if alive else f'answers HTTP {reply.status}'}: {server.base}")
     return Exit.OK if alive else Exit.FAILED
+
+
+def _unwell(document: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each breaker that is not closed: whose it is, since when, and until when it is left alone."""
+    accounts = document.get("accounts", ())
+    found = [(f"{each.get('provider')}/{each.get('label')}", each.get("breaker") or {}) for each in accounts]
+    found += [(str(each.get("name")), each) for each in document.get("upstreams", ())]
+    for name, breaker in found:
+        if breaker.get("state") not in (None, "closed"):
+            until = f", until {breaker['until']}" if breaker.get("until") else ""
+            why = f": {breaker['error']}" if breaker.get("error") else ""
+            word = str(breaker["state"]).replace("_", "-")
+            yield f"  {name}: {word} since {breaker.get('since')}{until}{why}"
 
 
 def _counts(document: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from mcp_proxy.core.breaker import Breaker
 from mcp_proxy.core.ids import AccountId, Conversation
 from mcp_proxy.core.quota import Quota, RateLimit
 from mcp_proxy.core.time import Instant
@@ -49,7 +50,37 @@ class Used:
     at: Instant
 
 
-Change: TypeAlias = QuotaRead | Limited | Served | Used
+@dataclass(frozen=True, slots=True)
+class Tripped:
+    """A breaker changed: what of it is remembered now. The later `breaker.at` holds.
+
+    subject  whose it is: an account or an upstream, as `breaker_of` and `Seat.upstream` name them
+    """
+
+    subject: str
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True)
+class Tallied:
+    """How many tokens one process has counted for an account in one slot of time. It only grows: the larger holds.
+
+    slot    when the slot began
+    writer  names the process, so that what several count adds up and what arrives twice does not
+    """
+
+    account: AccountId
+    slot: Instant
+    writer: str
+    tokens: int
+
+
+Change: TypeAlias = QuotaRead | Limited | Served | Used | Tripped | Tallied
+
+
+def breaker_of(account: AccountId) -> str:
+    """What an account's own breaker is called."""
+    return f"account {account}"
 
 
 class StateStore(Protocol):

@@ -13,7 +13,7 @@ from mcp_proxy.core.failure import Failure, Refusal
 from mcp_proxy.core.http import Headers, Transport, UpstreamRequest
 from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.messages import Ask
-from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, Quota, absence, model_bucket
+from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, Kind, Quota, absence, model_bucket
 from mcp_proxy.core.time import Instant
 
 
@@ -44,10 +44,17 @@ class Offer:
     pictures: bool = False
     buckets: tuple[Bucket, ...] = field(init=False, repr=False, compare=False)
     """Every bucket that can close it: the account's, the model's own, and the provider's."""
+    bucket_set: frozenset[Bucket] = field(init=False, repr=False, compare=False)
+    """The same, to look one up."""
+    allowances: tuple[Bucket, ...] = field(init=False, repr=False, compare=False)
+    """Those of the provider's that are worth saving the end of."""
 
     def __post_init__(self) -> None:
         own = (ACCOUNT, BILLING, model_bucket(self.model), absence(self.model))
-        object.__setattr__(self, "buckets", (*own, *self.draws_on))  # each decision looks at all of them
+        # each decision looks into all of them
+        object.__setattr__(self, "buckets", (*own, *self.draws_on))
+        object.__setattr__(self, "bucket_set", frozenset(self.buckets))
+        object.__setattr__(self, "allowances", tuple(each for each in self.draws_on if each.kind is Kind.ALLOWANCE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ class Kind(StrEnum):
     RATE = "rate"
     ABSENCE = "absence"
 
+    __hash__ = str.__hash__
+    """A bucket is looked up for every account of every decision, and an enum's own hash is no C function."""
+
 
 class Bucket(NamedTuple):
     """One limit of one account, under a name its provider chooses: "5h", "7d", "rpm"."""

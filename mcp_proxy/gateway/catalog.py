@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 from accounts.model import Account, CallersOwn, ClaudeCodeLogin, Credential, OAuthClient, Token
 from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider
 from mcp_proxy.gateway.pool import Pool
+from mcp_proxy.routing.budget import Budget
 from mcp_proxy.routing.facts import Policy, Seat, Target
 from mcp_proxy.routing.serving import resolve
 
@@ -23,6 +25,7 @@ class Options:
     urls            addresses by the provider's own names for them
     client          the OAuth client that its accounts sign in with
     client_version  which version of its own client it is told
+    budgets         token budgets that all its accounts use up together
     """
 
     base_url: str | None = None
@@ -31,6 +34,7 @@ class Options:
     sticky: bool = True
     client: OAuthClient | None = None
     client_version: str | None = None
+    budgets: tuple[Budget, ...] = ()
 
 
 NO_OPTIONS = Options()
@@ -42,15 +46,24 @@ LAST_RESORT = 1000
 class Catalog:
     """What each provider's form and the operator's options make of an account."""
 
-    def __init__(self, providers: Mapping[ProviderName, Provider], options: Mapping[ProviderName, Options]) -> None:
+    def __init__(
+        self,
+        providers: Mapping[ProviderName, Provider],
+        options: Mapping[ProviderName, Options],
+        budgets: Mapping[str, tuple[Budget, ...]] | None = None,
+    ) -> None:
+        """budgets: of single accounts, by id, `provider/label` or label."""
         self.providers = providers
         self._options = options
+        self._budgets = budgets or {}
         self._targets: dict[tuple[str, bool, bool], Target] = {}
         self._targets_of: tuple[int, Policy | None] = (-1, None)
 
-    def refit(self, options: Mapping[ProviderName, Options]) -> None:
+    def refit(
+        self, options: Mapping[ProviderName, Options], budgets: Mapping[str, tuple[Budget, ...]] | None = None
+    ) -> None:
         """Take over what the operator has set anew; seats that stand have to be made again."""
-        self._options = options
+        self._options, self._budgets = options, budgets or {}
 
     def provider(self, account: Account) -> Provider | None:
         """The account's provider; None for one this version does not know."""
@@ -101,7 +114,21 @@ class Catalog:
             sticky=options.sticky,
             caller="" if isinstance(credential, CallersOwn) else None,
             local=local,
+            upstream=self._upstream(account),
+            budgets=(*options.budgets, *self._own_budgets(account)),
         )
+
+    def _upstream(self, account: Account) -> str:
+        """Whom an account shares its upstream with: its provider's others at that address. Empty: it has none."""
+        base_url = self.base_url(account)
+        if base_url is None:
+            return ""
+        base = urlsplit(base_url)
+        return f"{account.provider} {base.scheme}://{base.netloc.rpartition('@')[2]}{base.path}"
+
+    def _own_budgets(self, account: Account) -> tuple[Budget, ...]:
+        names = (account.id, f"{account.provider}/{account.label}", account.label)
+        return next((self._budgets[name] for name in names if name in self._budgets), ())
 
     def resolve(self, asked: str, pool: Pool, policy: Policy, *, login: bool = True, local: bool = True) -> Target:
         """Who serves a name. Remembered until an account or what it serves changes, or the policy is another one.

@@ -28,12 +28,14 @@ from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.failover import Course, failover
 from mcp_proxy.gateway.gate import Gate, Ticket
 from mcp_proxy.gateway.logins import login_failure
+from mcp_proxy.gateway.metrics import Counters
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.record import Attempt, detailed, hashed, short, undecided
 from mcp_proxy.gateway.recording import Making
 from mcp_proxy.gateway.sampling import Sampled, Sampler
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
+from mcp_proxy.routing.budget import counted
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Reason, Seat, Target, Tried
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
@@ -52,6 +54,8 @@ RENEWED = (OAuthGrant, ClaudeCodeLogin)
 LOOK_AGAIN_SECONDS = 1.0
 """A waiting request looks this often whether a seat has opened early."""
 
+
+NEVER = Instant(0.0)
 
 UPSTREAM_IDS = ("request-id", "x-request-id", "x-cloudaicompanion-trace-id")
 """What upstreams call the id that their people find a request by; the last is Google's."""
@@ -86,6 +90,7 @@ class Surroundings:
     sampler: Sampler
     callers: Callers
     record: Callable[[Making], None]
+    counters: Counters
 
 
 @dataclass(slots=True)
@@ -117,6 +122,9 @@ class Exchange:
     _credential: Credential | None = None
     _token: Token | None = None
     _sampled: Sampled | None = None
+    _asked_at: Instant = NEVER
+    _asked: bool = False
+    _blamed: set[str] = field(default_factory=set)
 
     async def open(self) -> Answer | Failure:
         """Find somebody who answers; an `Answer` is held open until `close`."""
@@ -224,6 +232,8 @@ class Exchange:
                 if decision.candidates and decision.hold is None:
                     break
                 retry_at = decision.hold or decision.retry_at or retry_at
+                if retry_at - around.clock.now() > around.policy.max_wait - self._waited - (loop.time() - begun):
+                    return False
             if not await self._turn(ticket):
                 return False
         finally:
@@ -283,24 +293,41 @@ class Exchange:
         attempt = Attempt(candidate)
         self.attempts.append(attempt)
         around.pool.begin(seat.id)
+        probe = around.pool.probe(seat.id, candidate.offer, asked_at)
+        self._asked_at, self._asked = asked_at, False
         result: Answer | Failure | None = None
         try:
             result = await self._open(seat, candidate.offer, others)
         finally:
             attempt.seconds = loop.time() - begun
+            around.pool.give_back(probe)
             if not isinstance(result, Answer):
                 around.pool.end(seat.id)
         now, seat = around.clock.now(), around.pool.seat(candidate.account) or seat
         if isinstance(result, Answer):
             self._account, attempt.answered = seat.id, True
-            around.pool.learn(seat.id, on_answer(facts, seat, candidate.offer, asked_at, now), now)
+            around.pool.learn(seat.id, on_answer(facts, seat, candidate.offer, asked_at, now), now, asked_at)
             return result
         attempt.failure = result
-        lesson = on_failure(result, seat, now)
-        around.pool.learn(seat.id, lesson, now)
+        lesson = self._blaming(on_failure(result, seat, now), seat, attempt.seconds, result)
+        around.pool.learn(seat.id, lesson, now, asked_at)
         if lesson.invalid is not None and self._credential is not None:
             around.refused(seat.id, self._credential, lesson.invalid)
         return result
+
+    def _blaming(self, lesson: Lesson, seat: Seat, seconds: float, failure: Failure) -> Lesson:
+        """What a lesson says against the account and its address, without what is not theirs.
+
+        A token that could not be had says nothing of the address; a client that waits for less long than we do was
+        hasty; and a request counts once against an address, however many accounts it asked there: it may be at fault.
+        """
+        if failure.blame is Blame.NETWORK and failure.status == 504 and self._left() <= 0 and seconds < HEAD_SECONDS:
+            return replace(lesson, stumbled=None, sick=None)
+        if lesson.sick is not None and (not self._asked or (lesson.sick and seat.upstream in self._blamed)):
+            return replace(lesson, sick=None)
+        if lesson.sick:
+            self._blamed.add(seat.upstream)
+        return lesson
 
     async def _open(self, seat: Seat, offer: Offer, others: bool) -> Answer | Failure:
         """Ask one seat; once more with a fresh token, and once more without what another model signed.
@@ -369,7 +396,7 @@ class Exchange:
                 request = await apart(provider.request, len(self.ask.body), self.ask, offer, access)
                 if isinstance(request, Failure):
                     return request
-                self.cleaned = request.cleaned
+                self.cleaned, self._asked = request.cleaned, True
                 response = await transport.send(request)
                 now = around.clock.now()
                 self.upstream_id = next(
@@ -434,10 +461,12 @@ class Exchange:
                     self.outcome = "error_event"
                     self._learn_from_event(self.answer, listener.error)
                 yield frames if listener.error is None else self._without_key(frames)
-            self.outcome = self.outcome or "ok"
-        except CutShort:
+            if not self.outcome:
+                self.outcome = "ok"
+                self._learn(Lesson(stumbled=False, sick=False))
+        except CutShort as cut:
             self.outcome = "cut"
-            self._learn(Lesson(stumbled=True))
+            self._learn(Lesson(stumbled=True, sick=True, why=str(cut)))
             raise
 
     def _without_key(self, frames: bytes) -> bytes:
@@ -447,7 +476,8 @@ class Exchange:
         return frames
 
     def _learn(self, lesson: Lesson) -> None:
-        self.around.pool.learn(self.attempts[-1].candidate.account, lesson, self.around.clock.now())
+        pool, now = self.around.pool, self.around.clock.now()
+        pool.learn(self.attempts[-1].candidate.account, lesson, now, self._asked_at)
 
     def _learn_from_event(self, answer: Answer, error: bytes) -> None:
         """An `error` event in a running stream says of the account what the same refusal would have said."""
@@ -457,7 +487,7 @@ class Exchange:
             failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
             lesson = on_failure(given_back(self._scrubbed(failure), seat), seat, now)
             # a credential that the upstream had taken is no bad one, but whoever asks again should ask elsewhere
-            self._learn(lesson if lesson.invalid is None else Lesson(stumbled=True))
+            self._learn(lesson if lesson.invalid is None else Lesson(stumbled=True, why=failure.message))
 
     async def close(self) -> None:
         """The end, whatever it was: give the upstream back, count, log. To be called once."""
@@ -465,12 +495,15 @@ class Exchange:
             await self.answer.response.aclose()
         if self._account is not None:
             self.around.pool.end(self._account)
+            if self.answer is not None:
+                self.around.pool.spend(self._account, counted(self.answer.usage), self.around.clock.now())
             self._account = None
         if self._sampled is not None and self.answer is not None and self.outcome == "ok":
             self.around.sampler.counted(self._sampled, self.answer.usage)
         self._sampled = None
         self._log()
         self.around.record(self.making())
+        self.around.counters.add(self.outcome, self.attempts, self.answer.usage if self.answer is not None else None)
         # whoever remembers an exchange remembers its decisions, not its content
         self.ask = replace(self.ask, body=b"", members=(), login=None)
         self.answer, self._token = None, None

@@ -81,6 +81,8 @@ async def failover(
             tried -= {each for each in tried if closes(course.failures.get(each))}
             continue
         if candidate is None or spent:
+            if until is not None and not (now := ask(tried)).candidates:
+                decision = course.decision = now  # it may have waited in vain: what ends when has changed meanwhile
             return conclude(decision, course.by_account())
         course.first = course.first or decision
         result = await attempt(candidate, len(decision.candidates) > 1)

@@ -20,7 +20,7 @@ from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.prices import Price, Prices
 from mcp_proxy.core.time import Clock, Instant
 from mcp_proxy.dialects.calibration import Calibration
-from mcp_proxy.gateway import explain, report, usage
+from mcp_proxy.gateway import explain, metrics, report, usage
 from mcp_proxy.gateway.callers import Callers
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.counting import Counter
@@ -30,12 +30,14 @@ from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.keeping import Keeper
 from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.logins import ReadLogin, no_login
+from mcp_proxy.gateway.metrics import Counters
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.quotas import Readings
 from mcp_proxy.gateway.recording import RETENTION_DAYS, Recorder
 from mcp_proxy.gateway.roster import Roster
 from mcp_proxy.gateway.sampling import Sampler
 from mcp_proxy.gateway.tokens import Tokens
+from mcp_proxy.routing.budget import Budget
 from mcp_proxy.routing.facts import Policy
 
 BUDGET_SECONDS = 300.0
@@ -47,6 +49,7 @@ RECENTLY_SECONDS = 1800.0
 """An account that was used within this time has its token renewed before anybody waits for it."""
 
 RECENT = 256
+BUDGETS_SECONDS = 15.0
 
 
 class Clients(Protocol):
@@ -88,7 +91,8 @@ class Gateway:
         self._keeper = Keeper(store)
         self._prices = Prices(prices or {})
         self.recorder = Recorder(journal, clock, retention_days)
-        self.pool = Pool(self._keeper.record)
+        self.pool = Pool(self._keeper.record, rng.random, f"{rng.getrandbits(64):016x}")
+        self.counters = Counters()
         self._tokens = Tokens(catalog, clients.get, ledger, self._jobs, clock, rng)
         self._tokens.login = login
         self._catalog = catalog
@@ -114,17 +118,20 @@ class Gateway:
             sampler=Sampler(self.calibration, self._jobs, clock),
             callers=callers,
             record=self.recorder.record,
+            counters=self.counters,
         )
 
     async def start(self) -> None:
         """Read accounts and what is remembered of them, then begin the background work."""
         await self.roster.load()
         self.pool.restore(await asyncio.to_thread(self._store.load, self._clock.now()))
+        self.pool.read_budgets(self._clock.now())
         jobs: tuple[tuple[str, Callable[[], Any]], ...] = (
             ("accounts", self.roster.follow),
             ("quotas", self._readings.run),
             ("state", self._keeper.run),
             ("journal", self.recorder.run),
+            ("budgets", self._read_budgets),
             ("tokens", lambda: self._tokens.keep_fresh(self._in_use)),
         )
         for name, job in jobs:
@@ -136,6 +143,7 @@ class Gateway:
         policy: Policy,
         options: Mapping[ProviderName, Options],
         fixed: Sequence[tuple[Account, Credential]],
+        budgets: Mapping[str, tuple[Budget, ...]] | None = None,
         retention_days: float | None = RETENTION_DAYS,
         prices: Mapping[str, Price] | None = None,
     ) -> None:
@@ -147,7 +155,7 @@ class Gateway:
         self.recorder.keep_for(retention_days)
         self.policy = self._counter.policy = policy
         self._around = replace(self._around, policy=policy)
-        self._readings.ask_anew(self.roster.refit(fixed, options))
+        self._readings.ask_anew(self.roster.refit(fixed, options, budgets or {}))
 
     def background(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
         """Work that lasts as long as the gateway does: begun again when it ends or fails."""
@@ -192,6 +200,33 @@ class Gateway:
             if account.invalid is not None and isinstance(self._tokens.credential(account.id), OAuthGrant)
         }
 
+    async def _read_budgets(self) -> None:
+        """Say what is left of the budgets, again and again: what was used up long ago is free again."""
+        while True:
+            await asyncio.sleep(BUDGETS_SECONDS)
+            self.pool.read_budgets(self._clock.now())
+
+    async def reset(self, provider: str | None, account: str | None) -> dict[str, Any] | None:
+        """Close breakers and forget limits of the accounts that are named, by default of all; None: there is no such.
+
+        account  an id, a label, or `provider/label`; of several with one label, all
+        """
+        matching = [
+            seat
+            for seat in self.pool.seats
+            if provider in (None, seat.provider)
+            and account in (None, seat.id, seat.account.label, f"{seat.provider}/{seat.account.label}")
+        ]
+        if not matching and (provider, account) != (None, None):
+            return None
+        forgotten = self.pool.reset([seat.id for seat in matching], self._clock.now())
+        await self._keeper.flush()
+        return report.resets(matching, forgotten)
+
+    def metrics(self) -> str:
+        """The `/metrics` document."""
+        return metrics.exposition(self.counters, self.pool.seats, self._clock.now())
+
     def _in_use(self) -> list[Account]:
         """The accounts that may be asked again soon."""
         since = self._clock.now() - RECENTLY_SECONDS
@@ -226,6 +261,10 @@ class Gateway:
         """The `/usage` document. Raises `OSError` where the journal cannot be read."""
         question = Question(self._clock.now(), days, by, provider, self._prices.borders)
         return usage.report(question, await self.recorder.used(question), self._prices, self.pool.seats)
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """The breakers of the upstreams, for `/health`."""
+        return report.upstreams(self.pool.seats, self._clock.now())
 
     def health(self) -> str:
         """ok, degraded or down."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from mcp_proxy.core.ids import ModelId
+from mcp_proxy.core.breaker import Breaker
+from mcp_proxy.core.ids import AccountId, ModelId
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import Kind
 from mcp_proxy.core.time import Instant
+from mcp_proxy.routing.breaker import State, state
+from mcp_proxy.routing.decide import put_back
 from mcp_proxy.routing.facts import Policy, Seat
 from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC
 from mcp_proxy.routing.windows import closed_by, is_soft, left, lowest, windows
@@ -69,6 +72,9 @@ def account_limits(seat: Seat, policy: Policy, now: Instant, callers: tuple[Seat
         "tier": seat.tier,
         "last_used": stamp(seat.last_used),
         "error": account.invalid,
+        "breaker": breaker_of(seat.breaker, now),
+        "upstream": seat.upstream or None,
+        "probation": put_back(seat, now),
         "limits": {
             f"{account.provider}/{model}": model_limits(seat, offer, policy, now)
             for model, offer in seat.offers.items()
@@ -87,6 +93,52 @@ def _caller(own: Seat, policy: Policy, now: Instant) -> dict[str, Any]:
         "windows": [
             {"name": bucket.name, "remaining_fraction": left(quota, now), "resets_at": stamp(quota.resets)}
             for bucket, quota in own.quotas.items()
+        ],
+    }
+
+
+def breaker_of(breaker: Breaker, now: Instant) -> dict[str, Any]:
+    """Where a breaker stands. `since`: its last change; `until`: when an open one lets one request try."""
+    at = state(breaker, now)
+    sound = not breaker.failures
+    return {
+        "state": at.value,
+        "since": None if sound else stamp(breaker.at),
+        "until": stamp(breaker.until) if at is State.OPEN else None,
+        "failures": breaker.failures,
+        "error": None if sound else breaker.why,
+    }
+
+
+def upstreams(seats: tuple[Seat, ...], now: Instant) -> list[dict[str, Any]]:
+    """Every provider at every address once, with its breaker and the accounts that share it."""
+    shared: dict[str, list[Seat]] = {}
+    for seat in seats:
+        if seat.upstream:
+            shared.setdefault(seat.upstream, []).append(seat)
+    return [
+        {"name": name, "accounts": [seat.id for seat in held], **breaker_of(held[0].address, now)}
+        for name, held in sorted(shared.items())
+    ]
+
+
+def is_out(seat: Seat, now: Instant) -> bool:
+    """Whether an account is not asked because it, or its upstream, has failed again and again."""
+    return any(state(each, now) in (State.OPEN, State.HALF_OPEN) for each in (seat.breaker, seat.address))
+
+
+def resets(seats: Sequence[Seat], forgotten: Mapping[AccountId, list[str]]) -> dict[str, Any]:
+    """The `/reset` document: what was forgotten of each account."""
+    return {
+        "schema_version": 1,
+        "reset": [
+            {
+                "id": seat.id,
+                "provider": seat.provider,
+                "label": seat.account.label,
+                "forgotten": forgotten.get(seat.id, []),
+            }
+            for seat in seats
         ],
     }
 
@@ -136,7 +188,8 @@ def status(seat: Seat, policy: Policy, now: Instant, callers: tuple[Seat, ...] =
         return "invalid"
     if callers:
         return min((status(own, policy, now) for own in callers), key=STATUSES.index)
-    if seat.last_used is None and not seat.quotas and not seat.closed:
+    ours = {budget.bucket for budget in seat.budgets}
+    if seat.last_used is None and seat.quotas.keys() <= ours and not seat.closed:
         return "unknown"
     # one that serves every id lists none: it is closed where any id would be
     served = tuple(seat.offers.values()) or (seat.serves.offer(ModelId("")),)
@@ -153,11 +206,12 @@ def health(
 ) -> str:
     """ok: every account that is switched on can serve; degraded: some can; down: none is enabled and valid."""
     states = [status(seat, policy, now, _own(seat, callers)) for seat in seats if seat.account.enabled]
-    valid = [state for state in states if state != "invalid"]
+    valid = [each for each in states if each != "invalid"]
     if draining or not valid:
         return "down"
-    good = all(state in ("ok", "unknown", "soft_limited") for state in states)
-    return "ok" if good else "degraded"
+    good = all(each in ("ok", "unknown", "soft_limited") for each in states)
+    out = any(is_out(seat, now) for seat in seats if seat.account.enabled)
+    return "ok" if good and not out else "degraded"
 
 
 def models(
@@ -196,12 +250,10 @@ def _entry(name: str, held: list[tuple[Seat, Offer]], policy: Policy, now: Insta
         "display_name": next((offer.display_name for _, offer in held if offer.display_name), name),
         "created_at": EPOCH,
     }
-    known = [
-        (fraction, told["resets_at"])
-        for told in (model_limits(seat, offer, policy, now) for seat, offer in held)
-        if (fraction := told["remaining_fraction"]) is not None
-    ]
-    if known:
+    told = [model_limits(seat, offer, policy, now) for seat, offer in held]
+    known = [(fraction, each["resets_at"]) for each in told if (fraction := each["remaining_fraction"]) is not None]
+    # beside an account of which nothing is known, one that is used up is not the best: unknown is not empty
+    if known and (len(known) == len(told) or any(fraction > 0.0 for fraction, _ in known)):
         fraction, resets = max(known, key=lambda pair: pair[0])
         entry["quota"] = {"remaining_fraction": fraction, "resets_at": resets}
     return entry

@@ -16,6 +16,7 @@ from mcp_proxy.gateway.jobs import FIRST_PAUSE, LONGEST_PAUSE, Jobs
 from mcp_proxy.gateway.ledger import Ledger
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
+from mcp_proxy.routing.budget import Budget
 
 log = structlog.get_logger("mcp_proxy.accounts")
 
@@ -81,7 +82,10 @@ class Roster:
                 self._failing = True
 
     def refit(
-        self, fixed: Sequence[tuple[Account, Credential]], options: Mapping[ProviderName, Options]
+        self,
+        fixed: Sequence[tuple[Account, Credential]],
+        options: Mapping[ProviderName, Options],
+        budgets: Mapping[str, tuple[Budget, ...]],
     ) -> set[AccountId]:
         """Take over what the configuration says now; the accounts that are asked elsewhere, or with another key.
 
@@ -89,7 +93,7 @@ class Roster:
         """
         before = self._reached()
         self._fixed = tuple(fixed)
-        self._catalog.refit(options)
+        self._catalog.refit(options, budgets)
         after = self._reached()
         moved = {account for account, way in after.items() if before.get(account) != way}
         self._listed = {account: listed for account, listed in self._listed.items() if account not in moved}

@@ -53,8 +53,8 @@ LONGEST_WHY = 300
 def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure], now: Instant) -> Failure:
     """The one failure that tells best why no account answered.
 
-    In this order: no account is usable; all are exhausted; the request fits none; what the attempts met: any
-    overload, then any time-out, then 502.
+    In this order: no account is usable; all are exhausted; the request fits none; what the attempts met, or what was
+    met before by who is left alone since: any overload, then any time-out, then 502.
     """
     serving = [refusal for refusal in decision.refused if refusal.reason not in ELSEWHERE]
     if not serving and not decision.candidates:
@@ -80,10 +80,23 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     met += [failures[candidate.account] for candidate in decision.candidates if candidate.account in failures]
     if met:
         return _worst(met)
+    broken = [refusal for refusal in open_still if refusal.reason in (Reason.BREAKER, Reason.PROBING)]
+    if broken and not decision.candidates and decision.retry_at is not None:
+        return _unwell(asked, broken, decision.retry_at, now)
     too_small = next((refusal for refusal in open_still if refusal.reason is Reason.TOO_SMALL), None)
     if too_small is not None:
         return Failure(Blame.REQUEST, 400, error_type(400), f"prompt is too long: {too_small.detail} maximum")
     return Failure(Blame.PROVIDER, 502, error_type(502), f"no account could answer for {asked}")
+
+
+def _unwell(asked: str, broken: Sequence[Refused], retry_at: Instant, now: Instant) -> Failure:
+    """Whoever could serve has failed again and again and is left alone for now: with what, and when that ends."""
+    told = {refusal.status: refusal.detail for refusal in broken if refusal.status is not None}
+    status = next((status for status in (529, 504) if status in told), 502)
+    seconds = max(1, math.ceil(retry_at - now))
+    why = told.get(status) or next(iter(told.values()), broken[0].detail)
+    message = f"every account for {asked} is unwell, the next is tried in {_span(seconds)} ({why[:LONGEST_WHY]})"
+    return Failure(Blame.PROVIDER, status, error_type(status), message, headers=(("retry-after", str(seconds)),))
 
 
 def _no_account(asked: str, serving: Sequence[Refused]) -> Failure:

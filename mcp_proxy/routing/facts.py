@@ -10,10 +10,12 @@ from typing import NamedTuple
 import msgspec
 
 from accounts.model import Account
+from mcp_proxy.core.breaker import SOUND, Breaker
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName, RequestId
 from mcp_proxy.core.provider import Offer, Serves, Size
 from mcp_proxy.core.quota import Bucket, Quota, RateLimit
 from mcp_proxy.core.time import Instant
+from mcp_proxy.routing.budget import Budget
 
 
 class Closed(NamedTuple):
@@ -21,6 +23,10 @@ class Closed(NamedTuple):
 
     limit: RateLimit
     strikes: int = 0
+
+
+OWN, ADDRESS, WINDOW = "account", "upstream", "window "
+"""What can be probed: an account's breaker, its upstream's, a window; the last is followed by the window's name."""
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -33,7 +39,12 @@ class Seat(msgspec.Struct, frozen=True):
     tier        lower is tried first
     comfort     requests in flight from which another seat is preferred; None: no opinion
     sticky      whether a conversation prefers the seat that has its cache
-    stumbled    when its upstream last failed to answer; None once it has answered since
+    breaker     its own failures in a row
+    upstream    names its provider at its address, which other accounts may share; empty: unknown
+    address     the failures in a row of that upstream, over all its accounts
+    probing     for what a single request of ours is under way that is to tell whether it works again: `OWN`, `ADDRESS`,
+                `WINDOW` and a name
+    budgets     the windows that we count ourselves; every model draws on them
     caller      None: its credential is ours. Else it is asked with the caller's own, and this names the caller whose
                 windows these are; empty: of no caller in particular, so that it can only be listed
     local       whether only this machine's own programs may use it
@@ -49,7 +60,11 @@ class Seat(msgspec.Struct, frozen=True):
     comfort: int | None = None
     sticky: bool = True
     in_flight: int = 0
-    stumbled: Instant | None = None
+    breaker: Breaker = SOUND
+    upstream: str = ""
+    address: Breaker = SOUND
+    probing: frozenset[str] = frozenset()
+    budgets: tuple[Budget, ...] = ()
     last_used: Instant | None = None
     caller: str | None = None
     local: bool = False
@@ -116,6 +131,12 @@ class Policy:
     own_aliases: Mapping[ProviderName, Mapping[str, str]] = field(default_factory=dict)
     tiers: Mapping[Size, Route] = field(default_factory=dict)
     providers: frozenset[ProviderName] = frozenset()
+    most_kept: float = field(init=False, repr=False, compare=False)
+    """The largest part that is kept of any window; -1.0 where none is. Nearly every window has more left."""
+
+    def __post_init__(self) -> None:
+        kept = (self.soft_limit, *self.reserve.values())
+        object.__setattr__(self, "most_kept", max((each for each in kept if each is not None), default=-1.0))
 
 
 class Serving(NamedTuple):
@@ -191,19 +212,24 @@ class Reason(StrEnum):
 
 
 class Refused(NamedTuple):
-    """A seat that cannot serve this request now; `until` only where time will cure it."""
+    """A seat that cannot serve this request now; `until` only where time will cure it.
+
+    status  what its upstream last failed with, where that is why; else None
+    """
 
     account: AccountId
     reason: Reason
     until: Instant | None = None
     detail: str = ""
+    status: int | None = None
 
 
 class Rank(NamedTuple):
     """Why one candidate stands before another: compared field by field, smallest first.
 
     step          how far down the chain of fallback models it would serve; 0: what was asked for
-    probation     its upstream failed to answer a moment ago
+    probation     how far failures put it back, its own and its upstream's added up, each 0 not at all, 1 it failed a
+                  moment ago, 2 several times in a row, 3 so often that a single request has to try it first
     soft_limited  what is left of an allowance is kept for last
     substitute    it would serve another model of the same size class
     cold          this conversation's prompt cache is not there
@@ -213,7 +239,7 @@ class Rank(NamedTuple):
     """
 
     step: int
-    probation: bool
+    probation: int
     soft_limited: bool
     substitute: bool
     cold: bool

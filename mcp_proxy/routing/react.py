@@ -31,6 +31,12 @@ LONGEST_LIMIT_SECONDS = 32 * 86_400.0
 LONGEST_RATE_SECONDS = 86_400.0
 """A rate is open again within a day, whatever the upstream's clock says."""
 
+SICK = frozenset({500, 502, 504})
+"""The statuses with which an address says that it is broken, whoever asks."""
+
+LONGEST_WHY = 200
+"""Characters of a failure's message that are remembered."""
+
 WARM_SECONDS = 300.0
 WARM_HOUR_SECONDS = 3600.0
 """How long a prompt cache lives after its last use: five minutes, an hour where `ttl: "1h"` is asked for."""
@@ -43,11 +49,18 @@ class Lesson:
     changes   for the pool and its store
     invalid   why the account's credential is refused for good; None if it is not
     stumbled  True where its upstream failed to answer, False where it answered, None where that is unknown
+    sick      the same of the address for all its accounts
+    whole     whether what answered has ended; False: an answer has only begun, and may yet be cut short
+    status    what it failed with, as the client would be told, and why: for people
     """
 
     changes: tuple[Change, ...] = ()
     invalid: str | None = None
     stumbled: bool | None = None
+    sick: bool | None = None
+    whole: bool = True
+    status: int = 502
+    why: str = ""
 
 
 def moves_on(failure: Failure, failover_on: Set[int]) -> bool:
@@ -75,12 +88,29 @@ def on_failure(failure: Failure, seat: Seat, now: Instant) -> Lesson:
     The client's own mistakes teach nothing.
     """
     if failure.limit is not None:
-        return Lesson((_closing(failure, seat, now),), stumbled=False)
+        return Lesson((_closing(failure, seat, now),), stumbled=False, sick=False)
     if failure.blame in (Blame.ACCOUNT, Blame.TOKEN):
-        return Lesson(invalid=failure.message, stumbled=False)
+        return Lesson(invalid=failure.message, stumbled=False, sick=False)
+    if failure.blame is Blame.NETWORK and failure.status == 529:
+        return Lesson()  # it is we who have no room for a connection
     if failure.blame in (Blame.PROVIDER, Blame.NETWORK, Blame.CONFIG):
-        return Lesson(stumbled=True)
+        why = failure.message[:LONGEST_WHY]
+        return Lesson(stumbled=True, sick=_sick(failure), status=failure.status, why=why)
     return Lesson()
+
+
+def _sick(failure: Failure) -> bool | None:
+    """Whether a failure says that the address is sick, for all its accounts; None where it says nothing of it.
+
+    Nobody got through to it, or it broke down. An overload does not: it is of one model, or of one account's share,
+    and the others are served beside it (Anthropic, "Errors": 529; Google says 429 and 503 of a model without capacity).
+    Nor does what we or the operator set wrongly, which may be one account's own.
+    """
+    if failure.blame is Blame.NETWORK:
+        return True
+    if failure.blame is Blame.PROVIDER and failure.status in SICK:
+        return True
+    return None
 
 
 def _closing(failure: Failure, seat: Seat, now: Instant) -> Limited:
@@ -126,10 +156,11 @@ def on_answer(facts: Facts, seat: Seat, offer: Offer, asked_at: Instant, now: In
     warm = WARM_HOUR_SECONDS if facts.hour_cache else WARM_SECONDS
     opened = tuple(
         Limited(seat.id, RateLimit(bucket, asked_at, "answered since", asked_at))
-        for bucket in offer.buckets
+        for bucket in (*offer.buckets, *(budget.bucket for budget in seat.budgets))
         if (held := seat.closed.get(bucket)) is not None and held.strikes and held.limit.read_at < asked_at
     )
-    return Lesson((*opened, Used(seat.id, now), Served(conversation, seat.id, now, after(now, warm))), stumbled=False)
+    changes: tuple[Change, ...] = (*opened, Used(seat.id, now), Served(conversation, seat.id, now, after(now, warm)))
+    return Lesson(changes, stumbled=False, sick=False, whole=not facts.stream)
 
 
 def on_quotas(account: AccountId, quotas: Iterable[Quota]) -> tuple[Change, ...]:

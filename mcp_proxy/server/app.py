@@ -31,8 +31,8 @@ PATHS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"/v1/images/generate"), "POST"),
     (re.compile(r"(/v1)?/v1/models(/.+)?"), "GET"),
     (re.compile(r"/health|/livez|/readyz"), "GET, HEAD"),
-    (re.compile(r"/account-limits"), "GET"),
-    (re.compile(r"/refresh-token"), "POST"),
+    (re.compile(r"/account-limits|/metrics"), "GET"),
+    (re.compile(r"/refresh-token|/reset"), "POST"),
     (re.compile(r"/usage|/why/[^/]+"), "GET"),
     (re.compile(r"/|/api/hello"), "HEAD"),
 )
@@ -45,7 +45,7 @@ def build_app(gateway: Gateway, door: Door, read_seconds: float, local_now: Call
     add_message_routes(router, gateway, read_seconds, door)
     add_image_routes(router, gateway, read_seconds)
     add_model_routes(router, gateway)
-    add_ops_routes(router, gateway, local_now)
+    add_ops_routes(router, gateway, local_now, read_seconds)
     add_journal_routes(router, gateway)
     router.fallback = _nothing_here
     # both given: the defaults are shared by every application of the process

@@ -10,13 +10,16 @@ import msgspec
 from blacksheep import Content, Request, Response, Router, TextContent
 
 from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.gateway.metrics import CONTENT_TYPE
 from mcp_proxy.server.errors import JSON, error_response, visit_of
 from mcp_proxy.server.limits_table import render
+from mcp_proxy.server.messages import read_body
 
 KEYED = "proxy.keyed"
+METRICS = CONTENT_TYPE.encode()
 
 
-def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], datetime]) -> None:
+def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], datetime], read_seconds: float) -> None:
     """Every endpoint that is not Anthropic's."""
 
     async def livez(request: Request) -> Response:
@@ -33,6 +36,7 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         document: dict[str, Any] = {"status": state}
         if visit_of(request).get(KEYED):
             document |= {"soft_limit": gateway.policy.soft_limit, "draining": gateway.draining.is_set()}
+            document["upstreams"] = gateway.upstreams()
             document |= gateway.limits()
         return _json(503 if state == "down" else 200, document)
 
@@ -57,6 +61,20 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         status = "failed" if failed and not refreshed else "partial" if failed else "ok"
         return _json(200, {"status": status, "refreshed": refreshed, "failed": failed})
 
+    async def reset(request: Request) -> Response:
+        """POST /reset {provider?, account?}: close breakers and forget limits; of all accounts where none is named."""
+        asked = await read_reset(request, read_seconds)
+        if isinstance(asked, Response):
+            return asked
+        document = await gateway.reset(asked.provider, asked.account)
+        if document is None:
+            return error_response(request, 404, "no such provider or account")
+        return _json(200, document)
+
+    async def metrics(request: Request) -> Response:
+        """GET /metrics: Prometheus text, from memory."""
+        return Response(200, None, Content(METRICS, gateway.metrics().encode()))
+
     async def probe(request: Request) -> Response:
         """HEAD / and HEAD /api/hello: what Claude Code sends when it starts."""
         return Response(200)
@@ -66,8 +84,28 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         router.add_head(path, handler)
     router.add_get("/account-limits", account_limits)
     router.add_post("/refresh-token", refresh_token)
+    router.add_post("/reset", reset)
+    router.add_get("/metrics", metrics)
     for path in ("/", "/api/hello"):
         router.add_head(path, probe)
+
+
+class Reset(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be reset: a provider's accounts, an account by id, label or `provider/label`; neither: everything."""
+
+    provider: str | None = None
+    account: str | None = None
+
+
+async def read_reset(request: Request, seconds: float) -> Reset | Response:
+    """What a request asks to be reset, or the error that it gets: a mistyped field must not reset everything."""
+    body = await read_body(request, seconds)
+    if isinstance(body, Response):
+        return body
+    try:
+        return msgspec.json.decode(body or b"{}", type=Reset)
+    except msgspec.MsgspecError as error:
+        return error_response(request, 400, f"expected {{provider?, account?}}: {error}")
 
 
 def _json(status: int, document: dict[str, Any]) -> Response:

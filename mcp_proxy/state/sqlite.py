@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
+from mcp_proxy.core.breaker import Breaker
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Tallied, Tripped, Used
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
 from mcp_proxy.disk.sqlite import FileTrouble, NewerFile, SharedFile, is_damage, look_through
-from mcp_proxy.state.worth import AHEAD, GRACE, MAX_CONVERSATIONS, REMEMBERED, STALE
+from mcp_proxy.state.worth import AHEAD, GRACE, MAX_CONVERSATIONS, REMEMBERED, STALE, TALLIED
 
-VERSION = 1
-"""Of the tables below, in the file's `user_version`."""
+VERSION = 2
+"""Of the tables below, in the file's `user_version`. An older file is given those that it lacks, and keeps its rows."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS quotas (
@@ -34,6 +35,12 @@ CREATE TABLE IF NOT EXISTS served (
   account TEXT NOT NULL, at REAL NOT NULL, warm_until REAL NOT NULL,
   PRIMARY KEY (session, agent, model)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS used (account TEXT NOT NULL PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS breakers (
+  subject TEXT NOT NULL PRIMARY KEY, failures INTEGER NOT NULL, trips INTEGER NOT NULL,
+  until REAL NOT NULL, at REAL NOT NULL, status INTEGER NOT NULL, why TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tallies (
+  account TEXT NOT NULL, slot REAL NOT NULL, writer TEXT NOT NULL, tokens INTEGER NOT NULL,
+  PRIMARY KEY (account, slot, writer)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS served_at ON served (at, session, agent, model);
 """
 
@@ -55,6 +62,15 @@ ON CONFLICT DO UPDATE SET account = excluded.account, at = excluded.at, warm_unt
 WHERE (excluded.at, excluded.warm_until, excluded.account) > (served.at, served.warm_until, served.account)"""
 _KEEP_USED = """
 INSERT INTO used VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at WHERE excluded.at > used.at"""
+_KEEP_BREAKER = """
+INSERT INTO breakers VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET failures = excluded.failures, trips = excluded.trips, until = excluded.until,
+  at = excluded.at, status = excluded.status, why = excluded.why
+WHERE (excluded.at, excluded.trips, excluded.failures, excluded.until, excluded.status, excluded.why)
+    > (breakers.at, breakers.trips, breakers.failures, breakers.until, breakers.status, breakers.why)"""
+_KEEP_TALLY = """
+INSERT INTO tallies VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET tokens = excluded.tokens WHERE excluded.tokens > tallies.tokens"""
 _TRIM_SERVED = """
 DELETE FROM served WHERE (session, agent, model) IN (
   SELECT session, agent, model FROM served ORDER BY at DESC, session DESC, agent DESC, model DESC LIMIT -1 OFFSET ?)"""
@@ -68,6 +84,8 @@ _WORTH = {
     "limits": "max(until, read_at) + :grace > :now AND read_at <= :now + :ahead",
     "served": "warm_until + :grace > :now AND at <= :now + :ahead",
     "used": "at + :remembered > :now AND at <= :now + :ahead",
+    "breakers": "max(until, at) + :grace > :now AND at <= :now + :ahead",
+    "tallies": "slot + :tallied > :now AND slot <= :now + :ahead",
 }
 
 
@@ -112,9 +130,13 @@ class SqliteStore:
 
     def _load(self, db: sqlite3.Connection, now: Instant) -> Sequence[Change]:
         when = {"now": now, "grace": GRACE, "stale": STALE, "ahead": AHEAD, "remembered": REMEMBERED}
+        when["tallied"] = TALLIED
         if not self._file.read_only:
             _forget(db, when)
-        return (*_quotas(db, when), *_limits(db, when), *_used(db, when), *_served(db, when))
+        known: tuple[Change, ...] = (*_quotas(db, when), *_limits(db, when), *_used(db, when), *_served(db, when))
+        if self._file.read_only and db.execute("PRAGMA user_version").fetchone()[0] < 2:
+            return known  # nobody has opened it for writing since it was of an older version
+        return (*_breakers(db, when), *_tallies(db, when), *known)
 
 
 def _check(db: sqlite3.Connection) -> bool:
@@ -144,6 +166,12 @@ def _save(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
                 db.execute(_KEEP_LIMIT, (_text(change.account), *map(_text, limit.bucket), *closed))
             elif isinstance(change, Used):
                 db.execute(_KEEP_USED, (_text(change.account), change.at))
+            elif isinstance(change, Tripped):
+                breaker = change.breaker
+                db.execute(_KEEP_BREAKER, (_text(change.subject), *breaker[:-1], _text(breaker.why)))
+            elif isinstance(change, Tallied):
+                tally = (_text(change.account), change.slot, _text(change.writer), change.tokens)
+                db.execute(_KEEP_TALLY, tally)
             else:
                 warm = (_text(change.account), change.at, change.warm_until)
                 db.execute(_KEEP_SERVED, (*map(_text, change.conversation), *warm))
@@ -194,6 +222,18 @@ def _used(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Used]:
     rows = db.execute(f"SELECT * FROM used WHERE {_WORTH['used']}", when)  # noqa: S608 - our own names
     for account, at in rows:
         yield Used(AccountId(account), Instant(at))
+
+
+def _breakers(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Tripped]:
+    rows = db.execute(f"SELECT * FROM breakers WHERE {_WORTH['breakers']}", when)  # noqa: S608 - our own names
+    for subject, failures, trips, until, at, status, why in rows:
+        yield Tripped(subject, Breaker(failures, trips, Instant(until), Instant(at), status, why))
+
+
+def _tallies(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Tallied]:
+    rows = db.execute(f"SELECT * FROM tallies WHERE {_WORTH['tallies']} ORDER BY slot", when)  # noqa: S608 - our own names
+    for account, slot, writer, tokens in rows:
+        yield Tallied(AccountId(account), Instant(slot), writer, tokens)
 
 
 def _served(db: sqlite3.Connection, when: dict[str, float]) -> Iterator[Served]:

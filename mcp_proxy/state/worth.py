@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Used
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Tallied, Tripped, Used
 from mcp_proxy.core.time import Instant, Seconds
 
 MAX_CONVERSATIONS = 10_000
@@ -19,6 +19,9 @@ STALE = Seconds(35 * 86_400.0)
 REMEMBERED = Seconds(400 * 86_400.0)
 """When an account was last used is told for a year and a month."""
 
+TALLIED = Seconds(35 * 86_400.0)
+"""Tokens are counted for windows as long as this."""
+
 AHEAD = Seconds(3600.0)
 """What is dated further ahead than this was dated by a clock since set back, and would hold for ever."""
 
@@ -31,6 +34,10 @@ def subject(change: Change) -> tuple[str, ...]:
         return ("served", *change.conversation)
     if isinstance(change, Used):
         return ("used", change.account)
+    if isinstance(change, Tripped):
+        return ("tripped", change.subject)
+    if isinstance(change, Tallied):
+        return ("tallied", change.account, str(change.slot), change.writer)
     bucket = change.quota.bucket if isinstance(change, QuotaRead) else change.limit.bucket
     return (type(change).__name__, change.account, *bucket)
 
@@ -45,6 +52,11 @@ def order(change: Change) -> Order:
         return (change.limit.read_at, change.limit.until, change.strikes, change.limit.why)
     if isinstance(change, Used):
         return (change.at,)
+    if isinstance(change, Tripped):
+        breaker = change.breaker
+        return (breaker.at, breaker.trips, breaker.failures, breaker.until, breaker.status, breaker.why)
+    if isinstance(change, Tallied):
+        return (change.tokens,)
     return (change.at, change.warm_until, change.account)
 
 
@@ -57,6 +69,10 @@ def worth_keeping(change: Change, now: Instant) -> bool:
         learnt, over = change.limit.read_at, Instant(max(change.limit.until, change.limit.read_at) + GRACE)
     elif isinstance(change, Used):
         learnt, over = change.at, Instant(change.at + REMEMBERED)
+    elif isinstance(change, Tripped):
+        learnt, over = change.breaker.at, Instant(max(change.breaker.until, change.breaker.at) + GRACE)
+    elif isinstance(change, Tallied):
+        learnt, over = change.slot, Instant(change.slot + TALLIED)
     else:
         learnt, over = change.at, Instant(change.warm_until + GRACE)
     return over > now and learnt <= now + AHEAD

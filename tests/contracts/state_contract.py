@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.model import AccountId
-from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, StateStore, Used
+from mcp_proxy.core.breaker import Breaker
+from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, StateStore, Tallied, Tripped, Used
 from mcp_proxy.core.ids import Conversation, ModelId
 from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
@@ -36,6 +37,14 @@ def served(session: str, at: float, *, account: str = "a", warm: float = 300) ->
     return Served(where, AccountId(account), Instant(NOW + at), Instant(NOW + at + warm))
 
 
+def tripped(until: float, at: float, *, subject: str = "account a", trips: int = 1) -> Tripped:
+    return Tripped(subject, Breaker(5, trips, Instant(NOW + until), Instant(NOW + at), 529, "overloaded"))
+
+
+def tallied(tokens: int, slot: float = 0, *, writer: str = "w", account: str = "a") -> Tallied:
+    return Tallied(AccountId(account), Instant(NOW + slot), writer, tokens)
+
+
 seconds = st.integers(-300, 300).map(float)
 names = st.sampled_from(["a", "b", "ü\x00x"])
 buckets = st.builds(Bucket, st.sampled_from(["5h", "7d"]), st.sampled_from(Kind))
@@ -56,6 +65,14 @@ changes = st.one_of(
         Served, st.builds(Conversation, names, names, names.map(ModelId)), names.map(AccountId), moments, moments
     ),
     st.builds(Used, names.map(AccountId), moments),
+    st.builds(
+        Tripped,
+        names,
+        st.builds(
+            Breaker, st.integers(0, 6), st.integers(0, 2), moments, moments, st.sampled_from([502, 529]), st.just("x")
+        ),
+    ),
+    st.builds(Tallied, names.map(AccountId), moments, names, st.integers(0, 3)),
 )
 
 
@@ -79,6 +96,8 @@ class StateContract:
             quota(None, -4, resets=None, bucket=MINUTE),
             limited(60, -3, strikes=2),
             served("s", -2),
+            tripped(9, -1),
+            tallied(2**40, -300),
         }
         store.save(list(everything))
         assert known(store) == everything
@@ -88,6 +107,8 @@ class StateContract:
             (quota(0.9, -20), quota(0.1, -10)),
             (limited(500, -20), limited(-1, -10)),
             (served("s", -20, account="a"), served("s", -10, account="b")),
+            (tripped(500, -20, trips=9), tripped(-1, -10, trips=0)),
+            (tallied(7), tallied(8)),
         ]
         for old, young in later:
             for arrival in ([old, young], [young, old], [young, old, young, old]):
@@ -134,6 +155,21 @@ class StateContract:
         store.save([served("s", 0), late, early])
         assert known(store, now=300 * 86_400) == {late}
         assert known(store, now=500 * 86_400) == set()
+
+    def test_a_breaker_is_remembered_for_an_hour_and_counts_for_as_long_as_any_window(
+        self, new: Callable[[], StateStore]
+    ) -> None:
+        store = new()
+        store.save([tripped(120, 0), tallied(5)])
+        assert known(store, now=3700) == {tripped(120, 0), tallied(5)}
+        assert known(store, now=34 * 86_400) == {tallied(5)}
+        assert known(store, now=36 * 86_400) == set()
+
+    def test_what_several_processes_count_stays_apart(self, new: Callable[[], StateStore]) -> None:
+        store = new()
+        both: set[Change] = {tallied(5, writer="one"), tallied(7, writer="two"), tallied(9, 300, writer="one")}
+        store.save([*both, tallied(3, writer="one")])
+        assert known(store) == both
 
     def test_a_lift_outlives_the_closing_that_arrives_late(self, new: Callable[[], StateStore]) -> None:
         store = new()

@@ -132,6 +132,7 @@ async def test_headers_that_are_no_ascii_stay_here(tmp_path: Path) -> None:
             assert "x-app" in arrived and not {"user-agent", "x-stainless-os"} & arrived
 
 
+@pytest.mark.usefixtures("unbroken")
 async def test_a_flood_of_cuts_is_no_flood_of_memory_or_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with Sandbox(["anthropic"]) as box:
         a = box.account("anthropic", alias="a", windows=())

@@ -206,7 +206,9 @@ async def test_a_client_that_hangs_up_closes_the_upstream_within_a_second(tmp_pa
                 await hang_up(proxy, 0.1, rst=False)
                 await box.until(lambda: last_message(a).closed_after is not None, 1.0)
                 seat = proxy.gateway.pool.seats[0]
-                assert (seat.in_flight, seat.stumbled) == (0, None), "and the account is not blamed"
+                assert (seat.in_flight, seat.breaker.failures, seat.address.failures) == (0, 0, 0), (
+                    "and the account is not blamed"
+                )
             assert (await proxy.ask()).status_code == 200
 
 

@@ -68,7 +68,9 @@ async def noticing() -> AsyncIterator[list[object]]:
 
 
 def nobody_is_blamed(proxy: Proxy) -> bool:
-    return all(seat.stumbled is None and not seat.closed for seat in proxy.gateway.pool.seats)
+    return all(
+        not seat.breaker.failures and not seat.address.failures and not seat.closed for seat in proxy.gateway.pool.seats
+    )
 
 
 WHOLE = json.dumps(speech.message("a long answer" * 50)).encode()

@@ -137,6 +137,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.usefixtures("unbroken")
 async def test_a_refusal_in_a_coding_is_read_by_its_status(tmp_path: Path) -> None:
     """U4: what is said is an error of ours, never the coded bytes."""
     turns = Turns()

@@ -241,6 +241,7 @@ def places() -> list[int]:
 
 @pytest.mark.parametrize("end", [gone, reset], ids=["closed", "reset"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
+@pytest.mark.usefixtures("unbroken")
 async def test_a_stream_may_be_cut_anywhere_and_is_never_taken_for_whole(
     tmp_path: Path, end: Part, framing: str
 ) -> None:
@@ -262,7 +263,7 @@ async def test_a_stream_may_be_cut_anywhere_and_is_never_taken_for_whole(
             else:
                 all_is_told(reply, sent)
             assert len(a0.asked()) == number + 1, f"cut at {cut}: asked again"
-            assert proxy.gateway.pool.seats[0].stumbled is not None, f"cut at {cut}: it counts against its seat"
+            assert proxy.gateway.pool.seats[0].breaker.failures, f"cut at {cut}: it counts against its seat"
 
 
 async def test_a_whole_stream_is_whole_however_it_is_framed(tmp_path: Path) -> None:

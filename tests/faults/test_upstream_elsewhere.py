@@ -31,6 +31,7 @@ def redirect(status: int, location: str) -> bytes:
 # redirects
 
 
+@pytest.mark.usefixtures("unbroken")
 async def test_a_redirect_is_not_followed_whatever_kind_it_is_and_wherever_it_leads(tmp_path: Path) -> None:
     """U13."""
     turns = Turns(otherwise=answer(said()))

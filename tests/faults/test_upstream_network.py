@@ -65,7 +65,7 @@ async def fails_over(home: Path, bad: str, sound: Upstream, status: int, reason:
         assert loop.time() - begun < 2 * CONNECT_SECONDS + 1.5
         assert len(sound.asked()) - before == 2
         a0 = proxy.gateway.pool.seats[0]
-        assert (a0.account.invalid, a0.closed) == (None, {}) and a0.stumbled is not None
+        assert (a0.account.invalid, a0.closed) == (None, {}) and a0.breaker.failures
     async with at(home / "one", bad) as proxy:
         begun = loop.time()
         reply = await proxy.ask(stream=True)

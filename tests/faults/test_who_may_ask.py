@@ -319,6 +319,8 @@ ROUTES = {
     ("GET", "/health"): True,
     ("HEAD", "/health"): True,
     ("GET", "/account-limits"): False,
+    ("GET", "/metrics"): False,
+    ("POST", "/reset"): False,
     ("POST", "/refresh-token"): False,
     ("GET", "/usage"): False,
     ("GET", "/why/{request}"): False,

@@ -22,6 +22,7 @@ class Canned:
         self.answers = answers
         self.open_paths = open_paths
         self.asked: list[tuple[str, str | None]] = []
+        self.sent: list[bytes] = []
         self.url = ""
 
     def answer(self, path: str, key: str | None) -> tuple[int, Any]:
@@ -43,6 +44,10 @@ def canned(answers: dict[str, tuple[int, Any]], open_paths: tuple[str, ...] = ()
             self.send_header("content-length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)
+
+        def do_POST(self) -> None:
+            told.sent.append(self.rfile.read(int(self.headers.get("content-length", "0"))))
+            self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
             """Tests want no log."""

@@ -65,14 +65,57 @@ def test_status_counts_accounts_where_it_may_see_them(proxy: Proxy, server: Cann
     assert (document["schema_version"], document["status"], document["url"]) == (1, "ok", server.url)
 
 
-@pytest.mark.parametrize("command", ["status", "limits", "models", "usage", "why"])
+def test_status_names_every_breaker_that_is_not_closed(proxy: Proxy, server: Canned) -> None:
+    well = {"state": "closed", "since": None, "until": None, "error": None}
+    shut = {"state": "open", "since": "2026-11-20T12:00:00Z", "until": "2026-11-20T12:00:10Z", "error": "down"}
+    accounts = [
+        {"provider": "zai", "label": "work", "breaker": well},
+        {"provider": "zai", "label": "old", "breaker": shut | {"state": "half_open", "until": None}},
+    ]
+    upstreams = [{"name": "zai https://api.z.ai", **shut}, {"name": "kimi https://kimi.test", **well}]
+    server.answers["/health"] = (200, {"status": "degraded", "accounts": accounts, "upstreams": upstreams})
+    assert proxy("status").out.splitlines()[1:] == [
+        "  zai/old: half-open since 2026-11-20T12:00:00Z: down",
+        "  zai https://api.z.ai: open since 2026-11-20T12:00:00Z, until 2026-11-20T12:00:10Z: down",
+    ]
+
+
+RESET = {"reset": [{"id": "a", "provider": "zai", "label": "work", "forgotten": ["5h", "breaker"]},
+                   {"id": "b", "provider": "zai", "label": "old", "forgotten": []}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ((), {}),
+        (("--provider", "zai"), {"provider": "zai"}),
+        (("--account", "zai/work"), {"account": "zai/work"}),
+        (("--provider", "zai", "--account", "work"), {"provider": "zai", "account": "work"}),
+    ],
+)
+def test_reset_asks_for_what_is_named_and_says_what_was_forgotten(
+    proxy: Proxy, server: Canned, words: tuple[str, ...], sent: dict[str, str]
+) -> None:
+    server.answers["/reset"] = (200, RESET)
+    assert proxy("reset", *words) == (0, "zai/work: 5h, breaker\nzai/old: nothing to forget\n", "")
+    assert json.loads(server.sent[-1]) == sent and server.asked[-1] == ("/reset", KEY)
+    assert json.loads(proxy("reset", *words, "--json").out) == {"schema_version": 1, **RESET}
+
+
+def test_reset_of_what_is_not_there_ends_with_3(proxy: Proxy, server: Canned) -> None:
+    server.answers["/reset"] = (404, {"type": "error", "error": {}})
+    ended = proxy("reset", "--account", "nobody")
+    assert (ended.code, ended.out) == (3, "") and "nothing matched nobody" in ended.err
+
+
+@pytest.mark.parametrize("command", ["status", "limits", "models", "usage", "why", "reset"])
 def test_nobody_there_ends_with_6(proxy: Proxy, command: str) -> None:
     ended = proxy(command, "--url", f"http://127.0.0.1:{closed_port()}")
     assert (ended.code, ended.out) == (6, "")
     assert "no server reachable at http://127.0.0.1" in ended.err and len(ended.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["status", "limits", "models", "usage", "why"])
+@pytest.mark.parametrize("command", ["status", "limits", "models", "usage", "why", "reset"])
 def test_a_refused_key_ends_with_4(proxy: Proxy, server: Canned, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("PROXY_API_KEY", "sk-fake-other-key")
     ended = proxy(command)

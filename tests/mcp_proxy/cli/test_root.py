@@ -26,8 +26,8 @@ HEAVY = (
     "msgspec",
     "structlog",
 )
-COMMANDS = ("serve", "demo", "accounts", "config", "status", "limits", "models", "usage", "why", "doctor")
-OWN = ("serve", "config", "status", "limits", "models", "usage", "why", "doctor")
+COMMANDS = ("serve", "demo", "accounts", "config", "status", "limits", "models", "usage", "why", "reset", "doctor")
+OWN = ("serve", "config", "status", "limits", "models", "usage", "why", "reset", "doctor")
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
 
+from mcp_proxy.core.change import StateStore
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest
 from mcp_proxy.core.ids import AccountId, RequestId
@@ -22,6 +23,7 @@ from mcp_proxy.gateway.answer import Answer
 from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.exchange import Exchange
 from mcp_proxy.gateway.gateway import Gateway
+from mcp_proxy.routing.budget import Budget
 from mcp_proxy.routing.facts import Policy
 from mcp_proxy.state.memory import MemoryStore
 from tests.fakes import FakeResponse, FakeTransport
@@ -97,7 +99,12 @@ class Room:
 
 @asynccontextmanager
 async def room(
-    *transports: FakeTransport, policy: Policy | None = None, bases: Sequence[str] = (), **how: object
+    *transports: FakeTransport,
+    policy: Policy | None = None,
+    bases: Sequence[str] = (),
+    store: StateStore | None = None,
+    budgets: Mapping[str, tuple[Budget, ...]] | None = None,
+    **how: object,
 ) -> AsyncIterator[Room]:
     names = [chr(97 + index) for index in range(len(transports))]
     places = bases or [f"http://{name}.test" for name in names]
@@ -108,8 +115,8 @@ async def room(
     gateway = Gateway(
         ledger=FakeLedger(entries),
         fixed=(),
-        store=MemoryStore(),
-        catalog=Catalog({provider.name: provider}, {}),
+        store=store or MemoryStore(),
+        catalog=Catalog({provider.name: provider}, {}, budgets),
         clients=clients,
         policy=policy or Policy(),
         clock=clock,
@@ -150,7 +157,7 @@ async def test_a_client_that_leaves_while_an_upstream_is_silent_leaves_nothing_b
         await exchange.close()
         assert made.in_flight == [0, 0]
         assert made.clients.transports["b"].asked == [], "nobody else is asked for a client that left"
-        assert made.gateway.pool.seats[0].stumbled is None, "leaving is no account's failure"
+        assert made.gateway.pool.seats[0].breaker.failures == 0, "leaving is no account's failure"
         assert exchange.outcome == "client_gone"
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from mcp_proxy.core.breaker import SOUND, Breaker
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.quota import ACCOUNT, Quota, RateLimit
@@ -164,12 +165,14 @@ def test_a_new_credential_clears_the_mark_and_a_refusal_sets_it() -> None:
 
 def test_who_stumbled_is_trusted_again_once_it_answers() -> None:
     learning = pool("a")
-    learning.learn(A, Lesson(stumbled=True), at(3))
-    assert learning.seats[0].stumbled == at(3)
+    learning.learn(A, Lesson(stumbled=True, why="down"), at(3))
+    assert learning.seats[0].breaker == Breaker(1, 0, at(-NOW), at(3), 502, "down")
     learning.learn(A, Lesson(stumbled=None), at(4))
-    assert learning.seats[0].stumbled == at(3), "a request at fault says nothing"
-    learning.learn(A, Lesson(stumbled=False), at(5))
-    assert learning.seats[0].stumbled is None
+    assert learning.seats[0].breaker.failures == 1, "a request at fault says nothing"
+    learning.learn(A, Lesson(stumbled=False, whole=False), at(5))
+    assert learning.seats[0].breaker.failures == 1, "nor does an answer that has only begun"
+    learning.learn(A, Lesson(stumbled=False), at(6))
+    assert learning.seats[0].breaker is SOUND
 
 
 def test_nothing_is_learnt_of_an_account_that_is_gone() -> None:

@@ -10,16 +10,22 @@ from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.provider import Offer, Serves
 from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, absence, model_bucket
 from mcp_proxy.gateway import report
+from mcp_proxy.routing.budget import budget
 from mcp_proxy.routing.facts import Policy, Seat
-from tests.mcp_proxy.routing.seats import FIVE_HOURS, MINUTE, MODEL, NOW, OFFER, WEEK, at, closed, quota, seat
+from tests.mcp_proxy.routing.seats import FIVE_HOURS, MINUTE, MODEL, NOW, OFFER, WEEK, at, closed, failing, quota, seat
 
 OTHER = Offer(ModelId("n"), (Bucket("n's"),))
 POLICY = Policy(soft_limit=0.2)
 USED = {"last_used": at(-60)}
 CATCH_ALL: dict[str, Any] = {"offers": (), "serves": Serves(any=True), "any": True}
 
+WEEKLY = budget("7d", 7 * 86_400.0, 100, shared=True)
+
 STATUSES: list[tuple[str, Seat, str]] = [
     ("never read, never used", seat("a"), "unknown"),
+    ("nothing but our own count", seat("a", budgets=(WEEKLY,), quotas=quota(1.0, bucket=WEEKLY.bucket)), "unknown"),
+    ("our own count is at its end", seat("a", budgets=(WEEKLY,), quotas=quota(0.0, bucket=WEEKLY.bucket), **USED),
+     "rate_limited"),
     ("used", seat("a", **USED), "ok"),
     ("read", seat("a", quotas=quota(0.9)), "ok"),
     ("read, and it said nothing", seat("a", quotas=quota(None)), "ok"),
@@ -57,9 +63,14 @@ def test_the_status_of_an_account(about: str, held: Seat, status: str) -> None:
         ([seat("a"), seat("b", invalid="x")], False, "degraded"),
         ([seat("a"), seat("b", enabled=False)], False, "ok"),
         ([seat("a", invalid="x"), seat("b", enabled=False)], False, "down"),
+        ([seat("a", breaker=failing(4, NOW))], False, "ok"),
+        ([seat("a"), seat("b", breaker=failing(5, NOW, 9))], False, "degraded"),
+        ([seat("a"), seat("b", address=failing(5, NOW, -9))], False, "degraded"),
+        ([seat("a"), seat("b", enabled=False, breaker=failing(5, NOW, 9))], False, "ok"),
     ],
     ids=[
         "no account", "open", "draining", "soft", "one closed", "all closed", "one refused", "one off", "none usable",
+        "failing", "open", "half-open upstream", "open and off",
     ],
 )  # fmt: skip
 def test_health(seats: list[Seat], draining: bool, health: str) -> None:
@@ -145,6 +156,28 @@ def test_a_model_is_listed_once_with_the_quota_of_its_best_account() -> None:
 )
 def test_who_cannot_serve_lists_nothing(out: Seat) -> None:
     assert listed(out) == {}
+
+
+def test_what_is_unknown_is_not_empty() -> None:
+    out, unknown = seat("a", quotas=quota(0.0)), seat("b")
+    assert "quota" not in listed(out, unknown)["m"], "the second may well serve"
+    assert listed(out)["m"]["quota"]["remaining_fraction"] == 0.0
+    assert listed(seat("a", quotas=quota(0.3)), unknown)["m"]["quota"]["remaining_fraction"] == 0.3
+
+
+def test_breakers_are_told_by_account_and_by_upstream() -> None:
+    shared = {"upstream": "zai x", "address": failing(3, NOW)}
+    pool = (seat("a", breaker=failing(5, at(-2), 8), **shared), seat("b", **shared), seat("c", upstream="kimi y"))
+    a, b, _ = report.limits(pool, POLICY, NOW)["accounts"]
+    assert a["breaker"] == {
+        "state": "open", "since": "2027-01-15T07:59:58Z", "until": "2027-01-15T08:00:08Z", "failures": 5,
+        "error": "overloaded",
+    }  # fmt: skip
+    sound = {"state": "closed", "since": None, "until": None, "failures": 0, "error": None}
+    assert (b["breaker"], b["upstream"], b["probation"]) == (sound, "zai x", 2)
+    first, second = report.upstreams(pool, NOW)
+    assert first == {"name": "kimi y", "accounts": ["c"], **sound}
+    assert (second["name"], second["accounts"], second["state"]) == ("zai x", ["a", "b"], "degraded")
 
 
 def test_a_closed_model_is_still_listed() -> None:

@@ -30,6 +30,7 @@ def decision(*refusals: tuple[str, Reason, float | None], left: str = "") -> Dec
     return Decision(candidates, refused, min(untils) if untils else None)
 
 
+BROKEN, PROBING = Reason.BREAKER, Reason.PROBING
 OFF, BAD, LIMITED, NOT_SERVED, SMALL, TRIED = (
     Reason.DISABLED, Reason.INVALID, Reason.LIMITED, Reason.NOT_SERVED, Reason.TOO_SMALL, Reason.TRIED
 )  # fmt: skip
@@ -63,6 +64,9 @@ VERDICTS: list[tuple[str, Decision, dict[str, Failure], int]] = [
     ("the request fits none", decision(("a", SMALL, None), ("b", SMALL, None)), {}, 400),
     ("it fits one that is exhausted", decision(("a", SMALL, None), ("b", LIMITED, 30)), {}, 429),
     ("it fits one that was down", decision(("a", SMALL, None), ("b", TRIED, None)), {"b": failed(529)}, 529),
+    ("all left alone", decision(("a", BROKEN, 8), ("b", PROBING, 1)), {}, 502),
+    ("left alone beside a limit", decision(("a", BROKEN, 8), ("b", LIMITED, 900)), {}, 502),
+    ("left alone since it failed", decision(("a", TRIED, None), ("b", BROKEN, 8)), {"a": failed(504)}, 504),
     ("attempts spent, some left", decision(("a", TRIED, None), left="b"), {"a": failed(500)}, 502),
     ("attempts spent on limits' neighbours", decision(("a", LIMITED, 9), left="b"), {"a": failed(500)}, 502),
 ]
@@ -72,6 +76,19 @@ VERDICTS: list[tuple[str, Decision, dict[str, Failure], int]] = [
 def test_the_verdict(about: str, made: Decision, failures: dict[str, Failure], status: int) -> None:
     verdict = nobody("m", made, {AccountId(name): failure for name, failure in failures.items()}, NOW)
     assert (verdict.status, verdict.type) == (status, error_type(status))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "told"), [((502, 529, 504), 529), ((502, 504), 504), ((500, 502), 502), ((None,), 502)]
+)
+def test_who_is_left_alone_is_told_by_what_they_failed_with(statuses: tuple[int | None, ...], told: int) -> None:
+    refused = tuple(
+        Refused(AccountId(str(number)), BROKEN, at(7.2 + number), f"failed with {status}", status)
+        for number, status in enumerate(statuses)
+    )
+    verdict = nobody("m", Decision((), refused, at(7.2)), {}, NOW)
+    assert (verdict.status, verdict.type, verdict.headers) == (told, error_type(told), (("retry-after", "8"),))
+    assert "in 8s" in verdict.message and (told == 502 or f"failed with {told}" in verdict.message)
 
 
 def test_without_a_usable_account_a_client_should_not_retry() -> None:

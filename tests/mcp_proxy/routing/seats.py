@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from accounts.model import Account
+from mcp_proxy.core.breaker import Breaker
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName, RequestId
 from mcp_proxy.core.provider import Offer, Serves, Size
 from mcp_proxy.core.quota import ACCOUNT, Bucket, Kind, Quota, RateLimit
@@ -50,6 +51,11 @@ def closed(
     until: float, *, bucket: Bucket = ACCOUNT, strikes: int = 0, read: float = -5, why: str = "busy"
 ) -> dict[Bucket, Closed]:
     return {bucket: Closed(RateLimit(bucket, at(until), why, at(read)), strikes)}
+
+
+def failing(failures: int, since: Instant, until: float | None = None) -> Breaker:
+    """So many failures in a row, the last then; with `until` it has opened."""
+    return Breaker(failures, int(until is not None), at(until or 0), since, 529, "overloaded")
 
 
 def facts(

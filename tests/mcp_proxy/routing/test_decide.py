@@ -12,21 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_proxy.core.breaker import SOUND
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import ACCOUNT, Bucket, absence, model_bucket
-from mcp_proxy.routing.decide import PROBATION_SECONDS, lot
-from mcp_proxy.routing.facts import Policy, Reason, Seat
+from mcp_proxy.routing.breaker import STUMBLED_SECONDS
+from mcp_proxy.routing.decide import lot, put_back
+from mcp_proxy.routing.facts import Policy, Reason, Seat, Serving
 from tests.mcp_proxy.routing.seats import (
     FIVE_HOURS,
     MINUTE,
     MODEL,
     NOW,
+    OFFER,
     WEEK,
     at,
     closed,
     decided,
     facts,
+    failing,
     order,
     quota,
     seat,
@@ -42,7 +46,7 @@ def test_an_empty_pool_decides_nothing() -> None:
 
 BETTER_AND_WORSE: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     # what it is about · the better seat · the worse seat · the request. The worse is better in all later fields.
-    ("probation before the soft limit", {"quotas": LOW}, {"stumbled": at(-1)}, {}),
+    ("probation before the soft limit", {"quotas": LOW}, {"breaker": failing(1, at(-1))}, {}),
     ("the soft limit before substitutes", {}, {"quotas": LOW}, {"substitutes": ("good",)}),
     ("a substitute after a cold one", {}, {}, {"substitutes": ("bad",), "warm": "bad"}),
     ("warmth before the tier", {"tier": 2}, {"tier": 1}, {"warm": "good"}),
@@ -146,12 +150,43 @@ def test_the_lot_is_the_same_in_another_process() -> None:
     assert int(told) == lot(facts(session="s\ud800", agent="x"), seat("a"))
 
 
+@pytest.mark.parametrize(("ago", "probation"), [(0.0, 1), (STUMBLED_SECONDS - 0.1, 1), (STUMBLED_SECONDS, 0), (9e9, 0)])
+def test_a_seat_that_stumbled_is_tried_last_for_a_while(ago: float, probation: int) -> None:
+    candidate = decided(seat("a", breaker=failing(1, at(-ago)))).first
+    assert candidate is not None and candidate.rank.probation == probation
+
+
 @pytest.mark.parametrize(
-    ("ago", "probation"), [(0.0, True), (PROBATION_SECONDS - 0.1, True), (PROBATION_SECONDS, False), (9e9, False)]
+    ("own", "address", "probation"),
+    [(0, 0, 0), (1, 0, 1), (0, 1, 0), (0, 2, 0), (1, 1, 1), (0, 3, 2), (1, 3, 3), (3, 3, 4)],
 )
-def test_a_seat_that_stumbled_is_tried_last_for_a_while(ago: float, probation: bool) -> None:
-    candidate = decided(seat("a", stumbled=at(-ago))).first
-    assert candidate is not None and candidate.rank.probation is probation
+def test_an_upstream_puts_its_accounts_back_only_once_it_is_degraded(own: int, address: int, probation: int) -> None:
+    held = seat("a", breaker=failing(own, NOW), address=failing(address, NOW))
+    assert put_back(held, NOW) == probation
+
+
+def test_at_one_address_who_has_not_failed_stands_before_who_has() -> None:
+    at_address = {"upstream": "zai x", "address": failing(3, at(-1))}
+    bad, good = seat("bad", breaker=failing(3, at(-1)), **at_address), seat("good", tier=2, **at_address)
+    assert order(bad, good, seat("elsewhere", tier=3)) == ["elsewhere", "good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("own", "hold"),
+    [
+        ({"closed": closed(9)}, 9),
+        ({"closed": closed(16)}, None),
+        ({"breaker": failing(5, at(-1), 9)}, None),
+        ({"breaker": failing(5, at(-20), -1), "probing": frozenset({"account"})}, None),
+    ],
+    ids=["a short limit", "a long one", "an open breaker", "a probe under way"],
+)
+def test_only_a_limit_that_is_soon_over_holds_fallback_models_back(own: dict[str, Any], hold: float | None) -> None:
+    itself, other = seat("itself", **own), seat("other")
+    serving = {itself.id: (Serving(OFFER),), other.id: (Serving(OFFER, step=1),)}
+    decision = decided(itself, other, serving=serving)
+    assert [each.account for each in decision.candidates] == ["other"]
+    assert decision.hold == (None if hold is None else at(hold))
 
 
 REFUSED: list[tuple[str, Seat, Reason, float | None]] = [
@@ -170,6 +205,33 @@ REFUSED: list[tuple[str, Seat, Reason, float | None]] = [
         Reason.NOT_SERVED,
         None,
     ),
+    ("its breaker is open", seat("a", breaker=failing(5, at(-1), 7)), Reason.BREAKER, 7),
+    ("its upstream's breaker is open", seat("a", address=failing(5, at(-1), 7)), Reason.BREAKER, 7),
+    (
+        "of both the longer counts",
+        seat("a", breaker=failing(5, at(-1), 7), address=failing(5, at(-1), 9)),
+        Reason.BREAKER,
+        9,
+    ),
+    (
+        "another request is its probe",
+        seat("a", breaker=failing(5, at(-9), -1), probing=frozenset({"account"})),
+        Reason.PROBING,
+        1,
+    ),
+    (
+        "another account's request is its upstream's",
+        seat("a", address=failing(5, at(-9), -1), probing=frozenset({"upstream"})),
+        Reason.PROBING,
+        1,
+    ),
+    (
+        "another request tries a window whose end was guessed",
+        seat("a", closed=closed(-1, bucket=WEEK, strikes=1), probing=frozenset({"window 7d"})),
+        Reason.PROBING,
+        1,
+    ),
+    ("a limit comes before a breaker", seat("a", closed=closed(30), breaker=failing(5, at(-1), 7)), Reason.LIMITED, 30),
     ("the window is too small", seat("a", offers=[Offer(MODEL, context_window=60)]), Reason.TOO_SMALL, None),
 ]
 
@@ -188,11 +250,26 @@ def test_a_refusal_says_why_and_until_when(about: str, refused: Seat, reason: Re
         seat("a", closed=closed(0)),
         seat("a", closed=closed(-1)),
         seat("a", closed=closed(60, bucket=Bucket("another"))),
+        seat("a", breaker=failing(5, at(-9), -1)),
+        seat("a", breaker=failing(4, at(-9)), probing=frozenset({"account", "window 5h"})),
+        seat("a", closed=closed(-1, bucket=WEEK, strikes=1), probing=frozenset({"window 5h"})),
+        seat("a", closed=closed(-1, bucket=WEEK), probing=frozenset({"window 7d"})),
         seat("a", quotas=quota(0.0, resets=None)),
         seat("a", quotas=quota(0.0, bucket=MINUTE)),
         seat("a", offers=[Offer(MODEL, context_window=100)]),
     ],
-    ids=["over now", "long over", "not its bucket", "no reset known", "a rate's reading", "just large enough"],
+    ids=[
+        "over now",
+        "long over",
+        "not its bucket",
+        "half-open",
+        "a probe of nothing",
+        "another window's probe",
+        "its end was told",
+        "no reset known",
+        "a rate's reading",
+        "just large enough",
+    ],
 )
 def test_what_does_not_refuse(open_seat: Seat) -> None:
     assert order(open_seat) == ["a"]
@@ -236,7 +313,9 @@ seats = st.builds(
             "comfort": st.none() | st.integers(0, 2),
             "in_flight": st.integers(0, 4),
             "sticky": st.booleans(),
-            "stumbled": st.none() | st.sampled_from([at(-1), at(-100)]),
+            "breaker": st.sampled_from([SOUND, failing(1, at(-1)), failing(3, at(-1)), failing(5, at(-1), 30)]),
+            "address": st.sampled_from([SOUND, failing(5, at(-9), 20), failing(5, at(-99), -1)]),
+            "probing": st.sampled_from([frozenset(), frozenset({"upstream"})]),
             "quotas": st.sampled_from([{}, quota(0.0), quota(0.2), quota(0.5), quota(None), quota(0.1, resets=-1)]),
             "closed": st.sampled_from([{}, closed(30), closed(-30), closed(60, bucket=FIVE_HOURS)]),
         },

@@ -52,18 +52,42 @@ def test_a_limit_closes_the_one_bucket_the_upstream_named_and_no_other(blame: Bl
 
 WITHOUT_LIMIT: list[tuple[Blame, Lesson]] = [
     (Blame.REQUEST, Lesson()),
-    (Blame.CONFIG, Lesson(stumbled=True)),
+    (Blame.CONFIG, Lesson(stumbled=True, status=429, why="too much")),
     (Blame.MODEL, Lesson()),
-    (Blame.PROVIDER, Lesson(stumbled=True)),
-    (Blame.NETWORK, Lesson(stumbled=True)),
-    (Blame.ACCOUNT, Lesson(invalid="too much", stumbled=False)),
-    (Blame.TOKEN, Lesson(invalid="too much", stumbled=False)),
+    (Blame.PROVIDER, Lesson(stumbled=True, status=429, why="too much")),
+    (Blame.NETWORK, Lesson(stumbled=True, sick=True, status=429, why="too much")),
+    (Blame.ACCOUNT, Lesson(invalid="too much", stumbled=False, sick=False)),
+    (Blame.TOKEN, Lesson(invalid="too much", stumbled=False, sick=False)),
 ]
 
 
 @pytest.mark.parametrize(("blame", "lesson"), WITHOUT_LIMIT, ids=[blame for blame, _ in WITHOUT_LIMIT])
 def test_what_a_failure_without_a_limit_teaches(blame: Blame, lesson: Lesson) -> None:
     assert on_failure(refusal(None, blame=blame), PLAIN, NOW) == lesson
+
+
+@pytest.mark.parametrize(
+    ("blame", "status", "stumbled", "sick"),
+    [
+        (Blame.PROVIDER, 500, True, True),
+        (Blame.PROVIDER, 502, True, True),
+        (Blame.PROVIDER, 504, True, True),
+        (Blame.PROVIDER, 503, True, None),
+        (Blame.PROVIDER, 529, True, None),
+        (Blame.PROVIDER, 429, True, None),
+        (Blame.NETWORK, 502, True, True),
+        (Blame.NETWORK, 504, True, True),
+        (Blame.NETWORK, 529, None, None),
+        (Blame.CONFIG, 502, True, None),
+        (Blame.MODEL, 404, None, None),
+        (Blame.REQUEST, 400, None, None),
+    ],
+)
+def test_what_a_failure_says_of_the_address_for_all_its_accounts(
+    blame: Blame, status: int, stumbled: bool | None, sick: bool | None
+) -> None:
+    lesson = on_failure(Failure(blame, status, "api_error", "x"), PLAIN, NOW)
+    assert (lesson.stumbled, lesson.sick) == (stumbled, sick)
 
 
 @pytest.mark.parametrize(

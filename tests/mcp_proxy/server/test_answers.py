@@ -63,6 +63,8 @@ METHODS: dict[str, str] = {
     "/livez": "GET, HEAD",
     "/readyz": "GET, HEAD",
     "/account-limits": "GET",
+    "/metrics": "GET",
+    "/reset": "POST",
     "/refresh-token": "POST",
     "/": "HEAD",
     "/api/hello": "HEAD",

@@ -220,6 +220,8 @@ WITHOUT_KEY: list[tuple[str, str, bool]] = [
     ("GET", "/v1/models", False),
     ("POST", "/v1/messages", False),
     ("GET", "/account-limits", False),
+    ("GET", "/metrics", False),
+    ("POST", "/reset", False),
     ("POST", "/refresh-token", False),
     ("GET", "/nothing", False),
 ]

@@ -15,7 +15,7 @@ import pytest
 
 from mcp_proxy.core.change import StateStore
 from mcp_proxy.state.sqlite import SqliteStore, StateTrouble
-from tests.contracts.state_contract import NOW, StateContract, known, limited, quota, served
+from tests.contracts.state_contract import NOW, StateContract, known, limited, quota, served, tallied, tripped
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="file modes")
 
@@ -188,6 +188,20 @@ def test_a_file_of_a_newer_version_is_refused_and_untouched(path: Path) -> None:
         SqliteStore(path)
     assert caught.value.exit_code == 7
     assert [file.name for file in path.parent.glob("*damaged*")] == []
+
+
+def test_an_older_file_gets_what_it_lacks_and_keeps_its_rows(path: Path) -> None:
+    store = SqliteStore(path)
+    store.save([quota(0.5, -1), served("s", -1)])
+    store.close()
+    older = sqlite3.connect(path)
+    older.executescript("DROP TABLE breakers; DROP TABLE tallies; PRAGMA user_version = 1")
+    older.close()
+    assert known(SqliteStore(path, read_only=True)) == {quota(0.5, -1), served("s", -1)}
+    store = SqliteStore(path)
+    store.save([tripped(9, 0), tallied(3)])
+    assert known(store) == {quota(0.5, -1), served("s", -1), tripped(9, 0), tallied(3)}
+    assert known(SqliteStore(path, read_only=True)) == known(store)
 
 
 def test_a_kind_of_limit_only_a_neighbour_knows_is_passed_over(path: Path) -> None:

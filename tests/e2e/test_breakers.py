@@ -1,0 +1,63 @@
+"""Breakers through the real server: a sick account is left alone, told of, let in by one request, and reset."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mcp_proxy.routing import breaker
+from mcp_proxy.sandbox import Sandbox, refusals
+from mcp_proxy.state.sqlite import SqliteStore
+from tests.e2e.harness import running, settings
+
+
+async def test_a_sick_account_is_left_alone_and_comes_back_by_one_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "STUMBLED_SECONDS", 0.0)
+    monkeypatch.setattr(breaker, "DEGRADED_SECONDS", 0.0)
+    monkeypatch.setattr(breaker, "SPARED_SECONDS", 0.0)
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.5)
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a", windows=()), box.account("anthropic", alias="b", windows=())
+        async with running(tmp_path, box, ("anthropic", a, {"tier": 1}), ("anthropic", b, {"tier": 2})) as proxy:
+            a.always(refusals.overloaded())
+            for number in range(5):
+                answer = await proxy.ask(session=f"s{number}")
+                assert (proxy.named(answer), answer.headers["x-proxy-attempts"]) == ("b", "2")
+            answer = await proxy.ask(session="s5")
+            assert (proxy.named(answer), answer.headers["x-proxy-attempts"]) == ("b", "1"), "nobody asks it now"
+            health = (await proxy.client.get("/health")).json()
+            told = {each["label"]: each["breaker"]["state"] for each in health["accounts"]}
+            assert (health["status"], told) == ("degraded", {"a": "open", "b": "closed"})
+            assert [each["state"] for each in health["upstreams"]] == ["closed"], "an overload is not the address's"
+            metrics = await proxy.client.get("/metrics")
+            assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+            assert f'name="anthropic/{proxy.ids["a"]}",state="open"}} 1' in metrics.text
+            a.well()
+            await asyncio.sleep(0.5)
+            answer = await proxy.ask(session="s6")
+            assert (proxy.named(answer), answer.headers["x-proxy-attempts"]) == ("a", "1")
+            assert (await proxy.client.get("/health")).json()["status"] == "ok"
+
+
+async def test_reset_by_its_owner_is_at_once_and_in_the_store(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a", windows=())
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            a.always(refusals.rate_limited(3000))
+            assert (await proxy.ask()).status_code == 429
+            a.well()
+            assert (await proxy.ask()).headers["x-proxy-attempts"] == "0"
+            for wrong in (b"[]", b"{", b'{"acount": "a"}', b'{"account": 7}'):
+                assert (await proxy.client.post("/reset", content=wrong)).status_code == 400, wrong
+            assert (await proxy.client.post("/reset", json={"account": "nobody"})).status_code == 404
+            assert (await proxy.ask()).headers["x-proxy-attempts"] == "0", "nothing was reset by mistake"
+            told = (await proxy.client.post("/reset", json={"account": "anthropic/a"})).json()
+            assert [each["label"] for each in told["reset"]] == ["a"] and told["reset"][0]["forgotten"]
+            kept = SqliteStore(settings(tmp_path).paths.state_file, read_only=True)
+            assert "forgotten by hand" in repr(kept.load(proxy.gateway.now()))
+            kept.close()
+            assert (await proxy.ask()).status_code == 200
