@@ -68,7 +68,7 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     unpaid = next((refusal for refusal in serving if refusal.reason is Reason.UNPAID), None)
     if not usable and not decision.candidates:
         return _no_account(asked, serving) if unpaid is None else _unpaid(unpaid)
-    open_still = [refusal for refusal in usable if refusal.reason is not Reason.LIMITED]
+    open_still = [refusal for refusal in usable if not _is_limit(refusal)]
     fitting = [refusal for refusal in open_still if refusal.reason is not Reason.TOO_SMALL]
     if not fitting and not decision.candidates and decision.retry_at is not None:
         first = min(usable, key=lambda refusal: refusal.until or Instant(math.inf))
@@ -87,6 +87,11 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     if too_small is not None:
         return Failure(Blame.REQUEST, 400, error_type(400), f"prompt is too long: {too_small.detail} maximum")
     return Failure(Blame.PROVIDER, 502, error_type(502), f"no account could answer for {asked}")
+
+
+def _is_limit(refusal: Refused) -> bool:
+    """Whether a limit is what refuses, or a window that one request tries now."""
+    return refusal.reason is Reason.LIMITED or (refusal.reason is Reason.PROBING and refusal.status is None)
 
 
 def _unwell(asked: str, broken: Sequence[Refused], retry_at: Instant, now: Instant) -> Failure:

@@ -127,7 +127,7 @@ def obstacle(seat: Seat, offer: Offer, facts: Facts, now: Instant, tried: Set[Tr
         if broken is not None:
             return broken
     if seat.probing and not seat.probing.isdisjoint(probed(seat, offer, now)):
-        return Refused(seat.id, Reason.PROBING, after(now, PROBE_SECONDS), "one request tries it now")
+        return _probing(seat, now)
     return None
 
 
@@ -147,6 +147,12 @@ def _broken(seat: Seat, now: Instant) -> Refused | None:
         return None
     detail = f"{'upstream ' if worse is seat.address else ''}failed {worse.failures} times in a row: {worse.why}"
     return Refused(seat.id, Reason.BREAKER, worse.until, detail, worse.status)
+
+
+def _probing(seat: Seat, now: Instant) -> Refused:
+    """Another request tries it: without a status where it tries a window alone."""
+    status = seat.breaker.status if OWN in seat.probing else seat.address.status if ADDRESS in seat.probing else None
+    return Refused(seat.id, Reason.PROBING, after(now, PROBE_SECONDS), "one request tries it now", status)
 
 
 def probed(seat: Seat, offer: Offer, now: Instant) -> frozenset[str]:

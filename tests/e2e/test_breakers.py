@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
+from mcp_proxy.core.change import Tripped, breaker_of
+from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.time import Instant
 from mcp_proxy.routing import breaker
 from mcp_proxy.sandbox import Sandbox, refusals
 from mcp_proxy.state.sqlite import SqliteStore
-from tests.e2e.harness import running, settings
+from tests.e2e.harness import Proxy, running, settings
+
+
+def time_is_over(proxy: Proxy, label: str) -> None:
+    """Say of the account's breaker that it need not stay open any longer."""
+    seat, now = proxy.gateway.pool.seat(AccountId(proxy.ids[label])), proxy.gateway.now()
+    assert seat is not None
+    over = seat.breaker._replace(until=now, at=Instant(seat.breaker.at + 1e-5))
+    proxy.gateway.pool.apply([Tripped(breaker_of(seat.id), over)])
 
 
 async def test_a_sick_account_is_left_alone_and_comes_back_by_one_probe(
@@ -19,7 +29,7 @@ async def test_a_sick_account_is_left_alone_and_comes_back_by_one_probe(
     monkeypatch.setattr(breaker, "STUMBLED_SECONDS", 0.0)
     monkeypatch.setattr(breaker, "DEGRADED_SECONDS", 0.0)
     monkeypatch.setattr(breaker, "SPARED_SECONDS", 0.0)
-    monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 120.0)
     async with Sandbox(["anthropic"]) as box:
         a, b = box.account("anthropic", alias="a", windows=()), box.account("anthropic", alias="b", windows=())
         async with running(tmp_path, box, ("anthropic", a, {"tier": 1}), ("anthropic", b, {"tier": 2})) as proxy:
@@ -37,7 +47,7 @@ async def test_a_sick_account_is_left_alone_and_comes_back_by_one_probe(
             assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
             assert f'name="anthropic/{proxy.ids["a"]}",state="open"}} 1' in metrics.text
             a.well()
-            await asyncio.sleep(0.5)
+            time_is_over(proxy, "a")
             answer = await proxy.ask(session="s6")
             assert (proxy.named(answer), answer.headers["x-proxy-attempts"]) == ("a", "1")
             assert (await proxy.client.get("/health")).json()["status"] == "ok"

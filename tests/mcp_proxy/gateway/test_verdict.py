@@ -65,6 +65,7 @@ VERDICTS: list[tuple[str, Decision, dict[str, Failure], int]] = [
     ("it fits one that is exhausted", decision(("a", SMALL, None), ("b", LIMITED, 30)), {}, 429),
     ("it fits one that was down", decision(("a", SMALL, None), ("b", TRIED, None)), {"b": failed(529)}, 529),
     ("all left alone", decision(("a", BROKEN, 8), ("b", PROBING, 1)), {}, 502),
+    ("a window is tried just now", decision(("a", LIMITED, 8), ("b", PROBING, 1)), {}, 429),
     ("left alone beside a limit", decision(("a", BROKEN, 8), ("b", LIMITED, 900)), {}, 502),
     ("left alone since it failed", decision(("a", TRIED, None), ("b", BROKEN, 8)), {"a": failed(504)}, 504),
     ("attempts spent, some left", decision(("a", TRIED, None), left="b"), {"a": failed(500)}, 502),
