@@ -51,7 +51,7 @@ class Line(NamedTuple):
 READ_ON = "2026-08"
 """When the lines below were read."""
 
-SOURCES = ("https://platform.claude.com/docs/en/about-claude/pricing", "https://docs.z.ai/guides/overview/pricing")
+SOURCES = ("list prices of Anthropic", "list prices of Z.AI, pay as you go")
 
 
 def _claude(input: float, output: float) -> Price:

@@ -27,7 +27,7 @@ async def house() -> House:
 
 async def test_the_accounts_of_the_configuration_are_replaced_and_the_stored_ones_stay() -> None:
     made = await house()
-    assert made.roster.refit([entry("other")], {}) == {"other"}
+    assert made.roster.refit([entry("other")], {}, {}) == {"other"}
     assert made.names == ["a", "b", "other"] and made.used[-1] == ["a", "b", "other"]
     assert made.tokens.credential(CONFIG) is None and made.tokens.credential(AccountId("other")) is not None
 
@@ -36,7 +36,7 @@ async def test_what_is_known_of_an_account_that_stays_is_kept() -> None:
     made = await house()
     made.pool.begin(CONFIG)
     made.pool.begin(A)
-    assert made.roster.refit([entry("config")], {SAYSO: Options(tier=3, sticky=False)}) == set()
+    assert made.roster.refit([entry("config")], {SAYSO: Options(tier=3, sticky=False)}, {}) == set()
     assert [(seat.in_flight, seat.tier, seat.sticky) for seat in made.pool.seats] == [
         (1, 3, False),
         (0, 3, False),
@@ -52,16 +52,16 @@ async def test_an_account_that_is_asked_elsewhere_or_with_another_key_lists_its_
     def listed() -> list[str]:
         return [model for seat in made.pool.seats for model in seat.offers if model != MODEL]
 
-    assert made.roster.refit([with_key(entry("config"), "sk-fake-new")], {}) == {"config"}
+    assert made.roster.refit([with_key(entry("config"), "sk-fake-new")], {}, {}) == {"config"}
     assert listed() == ["of-a", "of-b"]
-    moved = made.roster.refit([with_key(entry("config"), "sk-fake-new")], {SAYSO: Options("http://new.say.so")})
+    moved = made.roster.refit([with_key(entry("config"), "sk-fake-new")], {SAYSO: Options("http://new.say.so")}, {})
     assert moved == {"a", "config"}, "b has an address of its own"
     assert listed() == ["of-b"]
 
 
 async def test_before_the_store_was_read_nobody_is_seated() -> None:
     made = House(FakeLedger([entry("a")]), sayso())
-    made.roster.refit([entry("config")], {})
+    made.roster.refit([entry("config")], {}, {})
     assert made.names == [] and not made.roster.open
     await made.roster.load()
     assert made.names == ["a", "config"]
@@ -70,9 +70,9 @@ async def test_before_the_store_was_read_nobody_is_seated() -> None:
 async def test_a_refused_key_that_is_replaced_in_the_configuration_is_good_again() -> None:
     made = await house()
     made.roster.refused(CONFIG, entry("config")[1], "revoked")
-    made.roster.refit([entry("config")], {})
+    made.roster.refit([entry("config")], {}, {})
     assert [seat.account.invalid for seat in made.pool.seats] == [None, None, "revoked"]
-    made.roster.refit([with_key(entry("config"), "sk-fake-new")], {})
+    made.roster.refit([with_key(entry("config"), "sk-fake-new")], {}, {})
     assert [seat.account.invalid for seat in made.pool.seats] == [None, None, None]
 
 

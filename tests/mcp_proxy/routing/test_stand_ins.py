@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_proxy.core.breaker import Breaker
 from mcp_proxy.core.ids import AccountId, ModelId
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import Bucket
@@ -38,7 +39,7 @@ def test_and_the_other_once_that_has_run_out() -> None:
     assert decision.refused == (), "each account has one line"
 
 
-@pytest.mark.parametrize("spent", [{"quotas": quota(0.1, bucket=OWN)}, {"stumbled": at(-1)}, {"tier": 9}])
+@pytest.mark.parametrize("spent", [{"quotas": quota(0.1, bucket=OWN)}, {"breaker": Breaker(3, at=at(-1))}, {"tier": 9}])
 def test_whoever_has_the_model_itself_comes_first_however_little_it_is_wanted(spent: dict[str, object]) -> None:
     poor, rich = seat("poor", **spent), seat("rich")
     decision = decided(poor, rich, rich=(Serving(GEMINI, step=1),))
