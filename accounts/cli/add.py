@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from accounts.cli import consent, verify
 from accounts.cli.checks import checked_base_url, checked_label, checked_model
 from accounts.cli.flags import Exit, Flag, NoInput, Ports, Yes
-from accounts.cli.identity import free_label, fresh_id
+from accounts.cli.identity import free_label, fresh_id, new_id
 from accounts.cli.ports import ProviderInfo
 from accounts.cli.terminal import StandardTerminal
 from accounts.cli.text import kind, repeatable
@@ -304,7 +304,8 @@ def have_checked(
     """Ask the provider whether the credential works. Raises Trouble where it does not say yes."""
     what = f"the {kind(credential)}"
     terminal.show(f"Asking {provider.title} whether {what} works …")
-    verdict = verify.ask(ports, account, credential)
+    # not as the account that it may replace: of that one the store holds another credential, and keeps it so far
+    verdict = verify.ask(ports, replace(account, id=new_id()), credential)
     detail = f": {verdict.detail}" if verdict.detail else ""
     if verdict.works is Works.REFUSED:
         raise Trouble(f"{provider.title} refused {what}{detail}\nNothing was stored", Exit.SIGN_IN)

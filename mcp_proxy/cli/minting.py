@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from accounts.model import Account, AccountId, Credential, OAuthGrant, same_credential
+from accounts.model import Account, AccountId, Credential, OAuthGrant
 from accounts.vault.errors import VaultError
 from mcp_proxy.cli.adapters import make_catalog, open_vault
 from mcp_proxy.cli.claude_code import read
@@ -74,7 +74,7 @@ def _quiet(settings: Settings) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def _at_work(settings: Settings, account: Account, credential: Credential) -> AsyncIterator[Work]:
     client, catalog, clock, jobs = Client(tls()), make_catalog(settings), SystemClock(), Jobs()
-    ledger = _ledger_of(settings, account, credential)
+    ledger, credential = _ledger_of(settings, account, credential)
     rng = random.Random()  # noqa: S311 - jitter, not a secret
     tokens = Tokens(catalog, lambda known, url: client, ledger, jobs, clock, rng)
     tokens.login = read
@@ -93,10 +93,13 @@ def _mark(ledger: Ledger, account: AccountId, credential: Credential, why: str) 
         ledger.mark_invalid(account, credential, why)
 
 
-def _ledger_of(settings: Settings, account: Account, credential: Credential) -> Ledger:
-    """The store, where the account is in it with this credential: a new one is asked about before it is stored."""
+def _ledger_of(settings: Settings, account: Account, credential: Credential) -> tuple[Ledger, Credential]:
+    """The store and what it holds of the account now: a server may have had the sign-in renewed since it was read.
+
+    An account that is not stored yet is asked about with what was given, and nothing is kept of it.
+    """
     if not isinstance(credential, OAuthGrant):
-        return Unstored()
+        return Unstored(), credential
     ledger = VaultLedger(open_vault(settings))
-    stored = any(known.id == account.id and same_credential(held, credential) for known, held in ledger.read())
-    return ledger if stored else Unstored()
+    held = next((held for known, held in ledger.read() if known.id == account.id), None)
+    return (Unstored(), credential) if held is None else (ledger, held)

@@ -179,8 +179,8 @@ class Bench:
         """The sick account has answered, for all the proxy knows: the next request is for it again."""
         pool = self.proxy.gateway.pool
         seat = pool.seats[0]
-        assert seat.stumbled is not None
-        pool.learn(seat.id, Lesson(stumbled=False), seat.stumbled)
+        assert seat.breaker.failures
+        pool.learn(seat.id, Lesson(stumbled=False, sick=False), seat.breaker.at)
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ async def test_an_error_event_counts_against_its_account_though_its_client_leave
                 assert len(a.asked()) == number + 1
                 seat = proxy.gateway.pool.seats[0]
                 assert bool(seat.closed) == (kind == "rate_limit_error") and seat.account.invalid is None
-                proxy.gateway.pool.learn(seat.id, Lesson(stumbled=False), Instant(0.0))
+                proxy.gateway.pool.learn(seat.id, Lesson(stumbled=False, sick=False), Instant(0.0))
 
 
 async def test_an_upstream_that_says_an_error_and_ends_nothing_is_not_waited_for(

@@ -150,10 +150,10 @@ class Bench:
         """The account that broke off has answered, for all the proxy knows: the next request is for it again."""
         pool = self.proxy.gateway.pool
         seat = next(each for each in pool.seats if each.account.label == "a")
-        assert (seat.stumbled is None) == (how == "a") and not seat.closed
+        assert (not seat.breaker.failures) == (how == "a") and not seat.closed
         self.a.well()
-        if seat.stumbled is not None:
-            pool.learn(seat.id, Lesson(stumbled=False), seat.stumbled)
+        if seat.breaker.failures:
+            pool.learn(seat.id, Lesson(stumbled=False, sick=False), seat.breaker.at)
         return how
 
 

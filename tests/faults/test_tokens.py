@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -15,7 +15,7 @@ import httpx
 import pytest
 import structlog
 
-from accounts.model import Account, Credential, OAuthGrant, Secret
+from accounts.model import Account, AccountId, Credential, OAuthGrant, Secret
 from mcp_proxy.cli import accounts as command
 from mcp_proxy.cli.adapters import open_vault
 from mcp_proxy.cli.compose import serving
@@ -366,10 +366,25 @@ async def test_a_command_asks_about_a_grant_that_is_not_stored_yet(home: Path, m
         at = settings(home, granted.toml(up))
         monkeypatch.setattr(command, "settings", lambda: at)
         account, grant = stored(home)["a0"]
-        verdict = await asyncio.to_thread(command.verify, account, granted.granted("anew"))
+        new = replace(account, id=AccountId("new"))
+        verdict = await asyncio.to_thread(command.verify, new, granted.granted("anew"))
         assert (verdict.works.value, verdict.learnt) == ("ok", {"project": "p-1"})
         assert stored(home)["a0"][1] == grant
         assert b"sk-fake-refresh-of-anew" in up.asked("/token")[0]
+
+
+async def test_a_command_asks_with_what_the_store_holds_now(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A1. A server may have had the sign-in renewed since the command began: its old refresh token is dead."""
+    async with providing(Issuer(rotates=True)) as up:
+        store_granted(home, up, expired())
+        at = settings(home, granted.toml(up))
+        monkeypatch.setattr(command, "settings", lambda: at)
+        account, read_before = stored(home)["a0"]
+        VaultLedger(open_vault(at)).renew(account.id, expired(), expired("renewed"))  # type: ignore[arg-type]
+        verdict = await asyncio.to_thread(command.verify, account, read_before)
+        assert verdict.works.value == "ok"
+        (asked,) = up.asked("/token")
+        assert b"sk-fake-refresh-of-renewed" in asked
 
 
 async def test_told_to_end_while_a_token_is_minted_it_saves_that_first(home: Path) -> None:
