@@ -126,6 +126,7 @@ class Gateway:
         await self.roster.load()
         self.pool.restore(await asyncio.to_thread(self._store.load, self._clock.now()))
         self.pool.read_budgets(self._clock.now())
+        self.pool.read_budgets(self._clock.now())
         jobs: tuple[tuple[str, Callable[[], Any]], ...] = (
             ("accounts", self.roster.follow),
             ("quotas", self._readings.run),
@@ -156,6 +157,7 @@ class Gateway:
         self.policy = self._counter.policy = policy
         self._around = replace(self._around, policy=policy)
         self._readings.ask_anew(self.roster.refit(fixed, options, budgets or {}))
+        self.pool.read_budgets(self._clock.now())
 
     def background(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
         """Work that lasts as long as the gateway does: begun again when it ends or fails."""

@@ -16,7 +16,7 @@ FIELDS = Rank._fields
 LONGEST_NAME = 200
 """Characters of a name that a client or an upstream chose."""
 
-_OURS = frozenset({Reason.TOO_SMALL, Reason.NO_LOGIN, Reason.NOT_LOCAL})
+_OURS = frozenset({Reason.TOO_SMALL, Reason.NO_LOGIN, Reason.NOT_LOCAL, Reason.PROBING})
 """Refusals whose detail is in our own words; in the others an upstream's may stand, which may quote what was asked."""
 
 
