@@ -419,7 +419,7 @@ class Exchange:
             return Why.WAITED
         if rank is None:
             return Why.FIRST_CHOICE
-        if rank.substitute or rank.step:
+        if rank.step or (rank.substitute and self.model != self.ask.model):
             return Why.FALLBACK_MODEL
         if len(self.attempts) > 1:
             return Why.FAILOVER

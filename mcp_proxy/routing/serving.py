@@ -41,7 +41,11 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     if not _listed(name, seats, policy):
         name = unmarked(name)
     bound = _bound(name, policy.providers)
-    first = _named(_Wanted(name, bound[1] if bound else None, alias is not None), asked, seats, policy)
+    wanted = _Wanted(name, bound[1] if bound else None, alias is not None)
+    first = _named(wanted, asked, [seat for seat in seats if not seat.local], policy)
+    for account, way in _named(wanted, asked, [seat for seat in seats if seat.local], policy).items():
+        # a last resort: beside anybody else it only stands in, whatever it has
+        first[account] = way._replace(substitute=way.substitute or bool(first))
     serving: dict[AccountId, tuple[Serving, ...]] = {account: (way,) for account, way in first.items()}
     if policy.fallbacks:
         own = seats if bound is None or _exact(name, seats, policy) else _of(bound[1], seats)
@@ -64,17 +68,20 @@ def _add_fallbacks(serving: dict[AccountId, tuple[Serving, ...]], name: str, sea
     for step, model in enumerate(stand_ins if serving else (name, *stand_ins), start=1):
         for seat in seats:
             ways = serving.get(seat.id, ())
-            offer = _stand_in(model, seat)
+            offer = _stand_in(model, seat, policy.providers)
             if offer is not None and all(way.offer.model != offer.model for way in ways):
                 serving[seat.id] = (*ways, Serving(offer, step=step))
     for account, ways in serving.items():
         serving[account] = tuple(sorted(ways, key=lambda way: way.step))
 
 
-def _stand_in(model: str, seat: Seat) -> Offer | None:
+def _stand_in(model: str, seat: Seat, providers: Set[ProviderName]) -> Offer | None:
     """What a seat has under a name of the chain: the very model, else what took its place there."""
-    named = model.removeprefix(f"{seat.provider}/")
-    offered = seat.offers.get(ModelId(named))
+    bound = _bound(model, providers)
+    named = model if bound is None else bound[0]
+    offered = seat.offers.get(ModelId(model)) or seat.offers.get(ModelId(named))
+    if bound is not None and bound[1] != seat.provider:
+        return seat.offers.get(ModelId(model))
     if offered is not None:
         return offered
     kin = nearest(named, (each for each, offer in seat.offers.items() if not offer.pictures))

@@ -195,3 +195,30 @@ def test_what_the_operator_says_stands_in_comes_before_another_of_the_same_size(
         "google": ["gemini-pro-agent@1", "claude-opus-4-6-thinking@2"],
         "glm": ["+glm-5@3"],
     }
+
+
+def test_a_row_that_names_a_provider_means_that_provider() -> None:
+    row = {"claude-opus-4-8": ("antigravity/claude-opus-4-5", "zai/glm-4.7")}
+    policy = Policy(fallbacks=row, own_rows=frozenset(row), providers=KNOWN)
+    other = seat("other", provider="anthropic", offers=offers("claude-opus-4-5", "glm-4.7"))
+    assert ways("claude-opus-4-8", CLAUDE, GOOGLE, GLM, other, policy=policy) == {
+        "claude": ["claude-opus-4-8"],
+        "google": ["claude-opus-4-6-thinking@1"],
+        "glm": ["glm-4.7@2"],
+    }
+
+
+def test_a_last_resort_stands_behind_everybody_who_could_serve_at_all() -> None:
+    last = seat("last", provider="claude-subscription", offers=offers("claude-opus-4-8"), local=True)
+    plain = Policy(providers=KNOWN)
+    assert ways("claude-opus-4-8", last, policy=plain) == {"last": ["claude-opus-4-8"]}
+    assert ways("claude-opus-4-8", last, CLAUDE, policy=plain) == {
+        "claude": ["claude-opus-4-8"],
+        "last": ["+claude-opus-4-8"],
+    }
+    assert ways("claude-opus-4-8", last, GLM, policy=plain) == {"glm": ["glm-5"], "last": ["+claude-opus-4-8"]}
+    assert ways("claude-opus-4-8", last, CLAUDE, GLM, policy=Policy(substitutes=True, providers=KNOWN)) == {
+        "claude": ["claude-opus-4-8"],
+        "glm": ["+glm-5"],
+        "last": ["+claude-opus-4-8"],
+    }
