@@ -11,7 +11,7 @@ from mcp_proxy.core.ids import ModelId, ProviderName
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.routing.budget import Budget
-from mcp_proxy.routing.facts import Policy, Seat, Target
+from mcp_proxy.routing.facts import LAST_RESORT, Policy, Seat, Target
 from mcp_proxy.routing.serving import resolve
 
 MAX_NAMES = 1024
@@ -38,9 +38,6 @@ class Options:
 
 
 NO_OPTIONS = Options()
-
-LAST_RESORT = 1000
-"""The tier of a login that is read where another program keeps it, unless its owner names one."""
 
 
 class Catalog:

@@ -17,6 +17,9 @@ from mcp_proxy.core.quota import Bucket, Quota, RateLimit
 from mcp_proxy.core.time import Instant
 from mcp_proxy.routing.budget import Budget
 
+LAST_RESORT = 1000
+"""The tier of a login that is read where another program keeps it, unless its owner names one."""
+
 
 class Closed(NamedTuple):
     """A limit in force, and how often in a row it was met without being told until when."""
@@ -81,6 +84,11 @@ class Seat(msgspec.Struct, frozen=True):
     @property
     def provider(self) -> ProviderName:
         return ProviderName(self.account.provider)
+
+    @property
+    def last_resort(self) -> bool:
+        """Whether it only stands in wherever anybody else could serve at all."""
+        return self.local and self.tier >= LAST_RESORT
 
 
 class Route(NamedTuple):

@@ -42,8 +42,8 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
         name = unmarked(name)
     bound = _bound(name, policy.providers)
     wanted = _Wanted(name, bound[1] if bound else None, alias is not None)
-    first = _named(wanted, asked, [seat for seat in seats if not seat.local], policy)
-    for account, way in _named(wanted, asked, [seat for seat in seats if seat.local], policy).items():
+    first = _named(wanted, asked, [seat for seat in seats if not seat.last_resort], policy)
+    for account, way in _named(wanted, asked, [seat for seat in seats if seat.last_resort], policy).items():
         # a last resort: beside anybody else it only stands in, whatever it has
         first[account] = way._replace(substitute=way.substitute or bool(first))
     serving: dict[AccountId, tuple[Serving, ...]] = {account: (way,) for account, way in first.items()}
@@ -78,7 +78,7 @@ def _add_fallbacks(serving: dict[AccountId, tuple[Serving, ...]], name: str, sea
 def _stand_in(model: str, seat: Seat, providers: Set[ProviderName]) -> Offer | None:
     """What a seat has under a name of the chain: the very model, else what took its place there."""
     bound = _bound(model, providers)
-    named = model if bound is None else bound[0]
+    named = model.removeprefix(f"{seat.provider}/") if bound is None else bound[0]
     offered = seat.offers.get(ModelId(model)) or seat.offers.get(ModelId(named))
     if bound is not None and bound[1] != seat.provider:
         return seat.offers.get(ModelId(model))

@@ -297,7 +297,8 @@ async def test_a_login_that_will_not_do_says_who_can_renew_it_and_others_serve(
 ) -> None:
     async with Sandbox([PLAN, "anthropic"]) as box:
         api = box.account("anthropic")
-        both = [at_hand(box, written(credentials, login("old"))), stored(box, "anthropic", api, tier=2000)]
+        mine = at_hand(box, written(credentials, login("old")))
+        both = [(*mine[:2], {**mine[2], "tier": 1}), stored(box, "anthropic", api, tier=2)]
         async with serving_accounts(tmp_path / "other", both) as proxy:
             assert proxy.named(await proxy.ask()) == api.alias
             limits = (await proxy.limits())["mine"]

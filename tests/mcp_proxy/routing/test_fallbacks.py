@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_proxy.core.provider import Offer
-from mcp_proxy.routing.facts import Policy, Seat
+from mcp_proxy.routing.facts import LAST_RESORT, Policy, Seat
 from mcp_proxy.routing.fallbacks import BUILT_IN, LONGEST_CHAIN, chain, make_of, nearest
 from mcp_proxy.routing.serving import resolve
 from tests.mcp_proxy.routing.seats import ModelId, provider, seat, sizes
@@ -209,13 +210,17 @@ def test_a_row_that_names_a_provider_means_that_provider() -> None:
 
 
 def test_a_last_resort_stands_behind_everybody_who_could_serve_at_all() -> None:
-    last = seat("last", provider="claude-subscription", offers=offers("claude-opus-4-8"), local=True)
+    last = seat("last", provider="claude-subscription", offers=offers("claude-opus-4-8"), local=True, tier=LAST_RESORT)
     plain = Policy(providers=KNOWN)
     assert ways("claude-opus-4-8", last, policy=plain) == {"last": ["claude-opus-4-8"]}
     assert ways("claude-opus-4-8", last, CLAUDE, policy=plain) == {
         "claude": ["claude-opus-4-8"],
         "last": ["+claude-opus-4-8"],
     }
+    chosen = replace(last, tier=1)
+    assert ways("claude-opus-4-8", chosen, GLM, policy=plain) == {"last": ["claude-opus-4-8"]}, (
+        "its owner wants it first"
+    )
     assert ways("claude-opus-4-8", last, GLM, policy=plain) == {"glm": ["glm-5"], "last": ["+claude-opus-4-8"]}
     assert ways("claude-opus-4-8", last, CLAUDE, GLM, policy=Policy(substitutes=True, providers=KNOWN)) == {
         "claude": ["claude-opus-4-8"],
