@@ -30,7 +30,7 @@ def test_the_two_commands_of_first_contact_come_first() -> None:
 
 
 def test_the_sample_config_is_accepted(tmp_path: Path) -> None:
-    (sample,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (sample,) = re.findall(r"```toml\n(.*?)```", section("Settings"), re.DOTALL)
     (tmp_path / "config.toml").write_text(sample)
     found = load(
         {},
