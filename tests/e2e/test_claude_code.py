@@ -229,3 +229,30 @@ async def test_its_own_login_passes_through_beside_the_proxys_key(claude: Path, 
             assert printed["is_error"] is True and "401" in printed["result"]
             assert not [each for each in box.received[before:] if each.host == "zai" and "messages" in each.path]
             assert box.complaints == []
+
+
+async def test_a_tool_round_trip_goes_on_in_another_family_when_the_model_has_run_out_between_its_turns(
+    claude: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "client" / "project" / "hello.txt"
+    async with Sandbox(["antigravity"]) as box:
+        a = box.account("antigravity", alias="a")
+
+        def voice(body: dict[str, Any]) -> Answer:
+            if "Write" not in {tool["name"] for tool in body["tools"]}:
+                return say("a title")
+            if "tool_result" in last_kinds(body):
+                return say(Thinking("It is there."), Text(f"{body['model']} says: the file is there."))
+            a.drain("3p-5h")  # this was the last that Claude's models could do
+            content = {"file_path": str(path), "content": "made through the proxy\n"}
+            return say(Thinking("A file is wanted."), Text("I write it."), ToolUse("Write", content))
+
+        a.speak(voice)
+        async with running(tmp_path / "proxy", box, ("antigravity", a), toml="[routing]\nfallback = true\n") as proxy:
+            printed = await run(claude, proxy, tmp_path / "client", "Write hello.txt, please.", "--model", "opus")
+            assert path.read_text() == "made through the proxy\n"
+            assert "gemini" in printed["result"] and "the file is there" in printed["result"], printed["result"]
+            told = (await proxy.client.get("/why/last")).json()
+            assert told["reason"] == "fallback_model" and told["asked"].startswith("claude-opus")
+        assert [each.wrong for each in a.received if "streamGenerate" in each.path and each.answered == 400] == []
+        assert a.pestered == 0 and box.complaints == []
