@@ -24,7 +24,7 @@ from mcp_proxy.gateway import explain, metrics, report, usage
 from mcp_proxy.gateway.callers import Callers
 from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.gateway.counting import Counter
-from mcp_proxy.gateway.exchange import Exchange, Surroundings
+from mcp_proxy.gateway.exchange import Exchange
 from mcp_proxy.gateway.gate import Gate
 from mcp_proxy.gateway.jobs import Jobs
 from mcp_proxy.gateway.keeping import Keeper
@@ -36,6 +36,7 @@ from mcp_proxy.gateway.quotas import Readings
 from mcp_proxy.gateway.recording import RETENTION_DAYS, Recorder
 from mcp_proxy.gateway.roster import Roster
 from mcp_proxy.gateway.sampling import Sampler
+from mcp_proxy.gateway.surroundings import Surroundings
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.routing.budget import Budget
 from mcp_proxy.routing.facts import Policy

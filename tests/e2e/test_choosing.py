@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mcp_proxy.cli.compose import serving
-from mcp_proxy.gateway import exchange, quotas
+from mcp_proxy.gateway import asking, quotas
 from mcp_proxy.sandbox import Fault, Place, Sandbox, faults, refusals
 from tests.e2e.harness import KEY, message, running, settings
 
@@ -384,7 +384,7 @@ async def test_a_large_image_is_not_taken_for_a_long_prompt(tmp_path: Path) -> N
 async def test_a_message_that_takes_long_to_finish_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(asking, "HEAD_SECONDS", 0.2)
     async with Sandbox(["anthropic"]) as box:
         a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
         async with running(tmp_path, box, ("anthropic", a), ("anthropic", b)) as proxy:

@@ -10,7 +10,7 @@ import pytest
 from anthropic import AsyncAnthropic
 from msgspec.structs import replace
 
-from mcp_proxy.gateway import exchange
+from mcp_proxy.gateway import waiting
 from mcp_proxy.sandbox import GoogleAccount, Sandbox, refusals
 from mcp_proxy.sandbox.google import refusals as google
 from tests.e2e.harness import KEY, Proxy, running
@@ -74,7 +74,7 @@ async def test_with_both_families_spent_it_is_one_too(tmp_path: Path, box: Sandb
 async def test_a_short_throttle_changes_no_family(
     tmp_path: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "LOOK_AGAIN_SECONDS", 0.05)  # whoever waits looks up in between, and stays
+    monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 0.05)  # whoever waits looks up in between, and stays
     a = box.account("antigravity", alias="a")
     a.script(google.rate_limit(0.3, OPUS))
     async with running(tmp_path, box, ("antigravity", a), toml=FALLBACK) as proxy:

@@ -95,7 +95,7 @@ async def test_a_login_goes_on_as_it_came_to_anthropic_alone(tmp_path: Path) -> 
             assert login("one") not in listed.text
             assert whoever_was_sent(box, login("one")) == {PLAN}
             assert whoever_was_sent(box, KEY) == set() and box.complaints == []
-            assert not any(exchange.ask.login or exchange._token for exchange in proxy.gateway.recent)
+            assert not any(exchange.ask.login or exchange._asking.token for exchange in proxy.gateway.recent)
 
 
 async def test_each_caller_has_windows_of_its_own_and_keeps_them_over_a_restart(tmp_path: Path) -> None:

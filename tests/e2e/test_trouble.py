@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mcp_proxy.gateway import exchange
+from mcp_proxy.gateway import asking
 from mcp_proxy.sandbox import Fault, Sandbox, faults, lies, refusals
 from tests.e2e.harness import KEY, Proxy, last_message, message, running
 
@@ -215,7 +215,7 @@ async def test_a_client_that_hangs_up_closes_the_upstream_within_a_second(tmp_pa
 async def test_a_silent_upstream_is_left_for_another_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "HEAD_SECONDS", 0.3)
     async with Sandbox(["anthropic"]) as box:
         bad, good = box.account("anthropic", alias="bad"), box.account("anthropic", alias="good")
         async with running(tmp_path, box, ("anthropic", bad, {"tier": 1}), ("anthropic", good, {"tier": 2})) as proxy:
@@ -228,7 +228,7 @@ async def test_a_silent_upstream_is_left_for_another_where_there_is_one(
 async def test_a_slow_upstream_has_all_the_time_there_is_where_there_is_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "HEAD_SECONDS", 0.3)
     async with Sandbox(["anthropic"]) as box:
         a = box.account("anthropic", alias="a")
         async with running(tmp_path, box, ("anthropic", a)) as proxy:

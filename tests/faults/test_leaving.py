@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import structlog
 
-from mcp_proxy.gateway import exchange
+from mcp_proxy.gateway import asking
 from tests.e2e.harness import Proxy, in_front_of, nothing_is_held, post
 from tests.faults import speech
 from tests.faults.line import Line, until
@@ -143,7 +143,7 @@ async def test_who_leaves_while_one_account_is_asked_is_not_served_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C3: a silent one, and one whose refusal does not end."""
-    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(asking, "HEAD_SECONDS", 0.2)
     endless = REFUSED[:-1]
     async with upstream(answers(then_silence(), then_silence(endless))) as first, upstream(answers()) as second:
         async with in_front_of(tmp_path, first, second) as proxy:
@@ -159,7 +159,7 @@ async def test_who_leaves_while_one_account_is_asked_is_not_served_by_the_next(
 
 async def test_who_stays_is_served_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """C3, without the fault."""
-    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(asking, "HEAD_SECONDS", 0.2)
     async with upstream(answers(then_silence())) as first, upstream(answers(saying(speech.streamed()))) as second:
         async with in_front_of(tmp_path, first, second) as proxy:
             line = await Line(proxy.port).open()

@@ -23,7 +23,7 @@ from mcp_proxy.core.change import Change, Limited, QuotaRead, StateStore
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.quota import ACCOUNT, Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
-from mcp_proxy.gateway import exchange as exchanges
+from mcp_proxy.gateway import waiting
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.providers import _times as times
 from mcp_proxy.providers import all_providers
@@ -137,7 +137,7 @@ async def test_who_waits_for_a_reset_waits_no_longer_than_was_allowed_though_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """T1."""
-    monkeypatch.setattr(exchanges, "LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 0.02)
     async with room(FakeTransport([answered()])) as made:
         made.gateway.pool.apply([Limited(A, RateLimit(ACCOUNT, Instant(NOW + 0.2), "busy", NOW))])
         exchange = made.exchange(0.4)

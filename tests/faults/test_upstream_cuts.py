@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mcp_proxy.gateway import answer as answer_room
-from mcp_proxy.gateway import exchange, gateway
+from mcp_proxy.gateway import asking, gateway
 from tests.e2e.harness import KEY, Proxy, in_front_of
 from tests.e2e.harness import message as ask
 from tests.faults.answers import NO_MODELS, STREAM, asked_of, is_told, is_whole, messages, sound, well
@@ -95,7 +95,7 @@ async def test_a_silent_upstream_costs_no_more_than_the_clients_own_time(tmp_pat
 
 async def test_of_two_silent_ones_both_are_asked_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """U1."""
-    monkeypatch.setattr(exchange, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "HEAD_SECONDS", 0.1)
     monkeypatch.setattr(gateway, "BUDGET_SECONDS", 0.4)
     async with upstream(messages(silent)) as a0, upstream(messages(silent)) as a1:
         async with in_front_of(tmp_path, a0, a1) as proxy:
@@ -113,7 +113,7 @@ async def test_the_real_head_deadline_leaves_a_silent_upstream_for_the_next(tmp_
     """U1, with the real number."""
     async with upstream(messages(silent)) as a0, upstream(messages(well)) as a1:
         async with in_front_of(tmp_path, a0, a1) as proxy:
-            exchange_seconds = exchange.HEAD_SECONDS
+            exchange_seconds = asking.HEAD_SECONDS
             assert exchange_seconds <= 100
             loop = asyncio.get_running_loop()
             begun = loop.time()

@@ -10,7 +10,7 @@ from mcp_proxy.core.change import Tallied
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.http import NetworkTrouble, Trouble
 from mcp_proxy.core.ids import AccountId
-from mcp_proxy.gateway import exchange
+from mcp_proxy.gateway import waiting
 from mcp_proxy.gateway.answer import Answer, CutShort
 from mcp_proxy.gateway.exchange import Exchange
 from mcp_proxy.routing.budget import budget
@@ -27,7 +27,7 @@ DOWN = NetworkTrouble(Trouble.CUT, sent=True)
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 0.01)
 
 
 def broken(status: int = 500) -> FakeResponse:
@@ -240,6 +240,6 @@ async def test_a_token_that_cannot_be_had_says_nothing_of_the_address() -> None:
         seat, failure = made.gateway.pool.seats[0], Failure(Blame.PROVIDER, 502, "api_error", "no token")
         lesson = Lesson(stumbled=True, sick=True)
         assert request._blaming(lesson, seat, 0.0, failure).sick is None
-        request._asked = True
+        request._asking.asked = True
         assert request._blaming(lesson, seat, 0.0, failure).sick is True
         await request.close()
