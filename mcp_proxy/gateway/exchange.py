@@ -37,7 +37,7 @@ from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import draining, nobody, unserved
 from mcp_proxy.routing.budget import counted
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Reason, Seat, Target, Tried
+from mcp_proxy.routing.facts import Candidate, Decision, Facts, Policy, Reason, Seat, Target, Tried, stored_as
 from mcp_proxy.routing.react import Lesson, on_answer, on_failure, on_quotas
 
 log = structlog.get_logger("mcp_proxy.exchange")
@@ -557,7 +557,7 @@ class Exchange:
                 asked=short(self.ask.model) or "",
                 model=self.model,
                 provider=seat.provider if seat else None,
-                account=self.attempts[-1].candidate.account if self.attempts else None,
+                account=stored_as(self.attempts[-1].candidate.account) if self.attempts else None,
                 outcome=self.outcome,
                 status=self.failure.status if self.failure else 200,
                 reason=self.why.value,
