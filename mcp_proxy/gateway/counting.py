@@ -22,7 +22,7 @@ from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import unserved
 from mcp_proxy.routing.decide import decide
-from mcp_proxy.routing.facts import Candidate, Facts, Policy, Seat
+from mcp_proxy.routing.facts import Candidate, Facts, Policy, Seat, stored_as
 
 COUNT_SECONDS = 2.0
 MAX_COUNT_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class Counter:
         candidates = decide(facts, self._pool.of(caller), self.policy, now).candidates
         first = candidates[0].offer if candidates else next(iter(target.serving.values()))[0].offer
         for candidate in candidates:
-            if self._unsupported.get((candidate.account, candidate.offer.model), now) > now:
+            if self._unsupported.get((stored_as(candidate.account), candidate.offer.model), now) > now:
                 continue
             if (asked := self._counting(candidate)) is not None:
                 counted = await self._ask(ask, candidate, *asked)
@@ -108,7 +108,7 @@ class Counter:
             failure = given_back(failure, seat)
             return failure if failure.blame is Blame.REQUEST else None
         if response.status != 429:
-            self._unsupported[candidate.account, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
+            self._unsupported[seat.stored, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
         return None
 
 

@@ -16,7 +16,7 @@ from mcp_proxy.core.time import Instant
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.gateway.failover import Course
 from mcp_proxy.gateway.record import Attempt, detailed, hashed, short, undecided
-from mcp_proxy.routing.facts import Facts, Reason, Seat
+from mcp_proxy.routing.facts import Facts, Reason, Seat, stored_as
 
 log = structlog.get_logger("mcp_proxy.exchange")
 
@@ -140,7 +140,7 @@ class Ending:
             asked=short(self.ask.model) or "",
             model=self._model,
             provider=seat.provider if seat else None,
-            account=self.attempts[-1].candidate.account if self.attempts else None,
+            account=stored_as(self.attempts[-1].candidate.account) if self.attempts else None,
             outcome=self.outcome,
             status=self._status,
             reason=reason(self.course, self.attempts, self.ask.model).value,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mcp_proxy.core.time import Instant
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.routing.breaker import State, state
-from mcp_proxy.routing.facts import Seat
+from mcp_proxy.routing.facts import Seat, stored_as
 from mcp_proxy.routing.windows import closed_by, left
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ KINDS = ("input", "cache_read", "cache_write", "output")
 
 
 class Counters:
-    """What every exchange adds to at its end. Bounded: by outcomes, accounts and kinds of tokens."""
+    """What every exchange adds to at its end. Bounded: by outcomes, accounts and kinds of tokens.
+
+    Callers with logins of their own are one: with each renewal there is another login.
+    """
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -32,18 +35,24 @@ class Counters:
         """One exchange is over; usage: of its answer, which the last attempt gave."""
         self.requests[outcome] += 1
         for attempt in attempts:
-            failure = attempt.failure
-            self.attempts[attempt.candidate.account, failure.blame.value if failure is not None else "answered"] += 1
+            failure, account = attempt.failure, stored_as(attempt.candidate.account)
+            self.attempts[account, failure.blame.value if failure is not None else "answered"] += 1
         if usage is not None and attempts:
-            account = attempts[-1].candidate.account
+            account = stored_as(attempts[-1].candidate.account)
             for kind in KINDS:
                 self.tokens[account, kind] += getattr(usage, kind)
 
 
-def exposition(counters: Counters, seats: Sequence[Seat], now: Instant) -> str:
-    """The document. Accounts are named by provider and id, never by their labels."""
+def exposition(counters: Counters, seats: Sequence[Seat], now: Instant, callers: Sequence[Seat] = ()) -> str:
+    """The document. Accounts are named by provider and id, never by their labels.
+
+    callers  the seats of callers with a login of their own, counted with the account that they were made of
+    """
+    busy = Counter({str(seat.id): seat.in_flight for seat in seats})
+    for own in callers:
+        busy[str(own.stored)] += own.in_flight
     names = {str(seat.id): f"{seat.provider}/{seat.id}" for seat in seats}
-    return "".join(f"{line}\n" for line in (*_counted(counters, names), *_gauges(seats, now)))
+    return "".join(f"{line}\n" for line in (*_counted(counters, names), *_gauges(seats, busy, now)))
 
 
 def _counted(counters: Counters, names: Mapping[str, str]) -> Iterator[str]:
@@ -61,10 +70,10 @@ def _counted(counters: Counters, names: Mapping[str, str]) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _gauges(seats: Sequence[Seat], now: Instant) -> Iterator[str]:
+def _gauges(seats: Sequence[Seat], busy: Mapping[str, int], now: Instant) -> Iterator[str]:
     yield from _family(
         "in_flight", "gauge", "Requests in flight, by account.",
-        (({"account": _name(seat)}, seat.in_flight) for seat in seats),
+        (({"account": _name(seat)}, busy[seat.id]) for seat in seats),
     )  # fmt: skip
     yield from _family(
         "account_usable", "gauge", "Whether an account is enabled and its credential accepted.",

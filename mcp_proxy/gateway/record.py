@@ -1,4 +1,7 @@
-"""From what a request went through to the row that is kept of it. Pure, and nothing that anybody wrote gets in."""
+"""From what a request went through to the row that is kept of it. Pure, and nothing that anybody wrote gets in.
+
+A caller's own seat is told of as the account that it was made of: the row names the caller besides.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from hashlib import blake2b
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.journal import Detail, Standing, Step
-from mcp_proxy.routing.facts import Candidate, Decision, Rank, Reason, Refused, Seat
+from mcp_proxy.routing.facts import Candidate, Decision, Rank, Reason, Refused, Seat, stored_as
 
 FIELDS = Rank._fields
 
@@ -78,13 +81,14 @@ def standings(decision: Decision, providers: Mapping[AccountId, str]) -> tuple[S
 
 
 def _candidate(each: Candidate, providers: Mapping[AccountId, str]) -> Standing:
-    provider = providers.get(each.account, "")
-    return Standing(each.account, provider, model=each.offer.model, rank=numbers(each.rank))
+    account = stored_as(each.account)
+    return Standing(account, providers.get(account, ""), model=each.offer.model, rank=numbers(each.rank))
 
 
 def _refused(each: Refused, providers: Mapping[AccountId, str]) -> Standing:
     detail = each.detail if each.reason in _OURS else ""
-    return Standing(each.account, providers.get(each.account, ""), each.reason.value, until=each.until, detail=detail)
+    account = stored_as(each.account)
+    return Standing(account, providers.get(account, ""), each.reason.value, until=each.until, detail=detail)
 
 
 def numbers(rank: Rank) -> tuple[int, ...]:
@@ -95,7 +99,8 @@ def numbers(rank: Rank) -> tuple[int, ...]:
 def _step(attempt: Attempt, providers: Mapping[AccountId, str]) -> Step:
     candidate, failure = attempt.candidate, attempt.failure
     outcome = "failed" if failure is not None else "answered" if attempt.answered else "gone"
-    head = (candidate.account, providers.get(candidate.account, ""), candidate.offer.model, outcome)
+    account = stored_as(candidate.account)
+    head = (account, providers.get(account, ""), candidate.offer.model, outcome)
     seconds, rank = round(attempt.seconds, 4), numbers(candidate.rank)
     if failure is None:
         return Step(*head, seconds, rank=rank)

@@ -75,7 +75,7 @@ def failed(breaker: Breaker, asked_at: Instant, now: Instant, draw: float, statu
     """
     if _forgotten(breaker, now):
         breaker = SOUND._replace(at=breaker.at)
-    if breaker.trips and (asked_at < breaker.at or state(breaker, now) is State.OPEN):
+    if breaker.trips and (_earlier(asked_at, breaker, now) or state(breaker, now) is State.OPEN):
         return breaker
     failures, trips, until = breaker.failures + 1, breaker.trips, breaker.until
     if trips or failures >= OPEN_AFTER:
@@ -87,7 +87,7 @@ def failed(breaker: Breaker, asked_at: Instant, now: Instant, draw: float, statu
 
 def answered(breaker: Breaker, asked_at: Instant, now: Instant) -> Breaker:
     """After an answer began: its probe has succeeded. What was asked before it opened is no probe."""
-    return Breaker(at=_next(breaker, now)) if breaker.trips and asked_at >= breaker.at else breaker
+    return Breaker(at=_next(breaker, now)) if breaker.trips and not _earlier(asked_at, breaker, now) else breaker
 
 
 def succeeded(breaker: Breaker, asked_at: Instant, now: Instant) -> Breaker:
@@ -117,6 +117,12 @@ def level(breaker: Breaker, now: Instant) -> int:
     if breaker.failures >= DEGRADED_AFTER:
         return 2 if ago < DEGRADED_SECONDS else 0
     return 1 if ago < STUMBLED_SECONDS else 0
+
+
+def _earlier(asked_at: Instant, breaker: Breaker, now: Instant) -> bool:
+    """Whether an attempt began before the last change. One that is still to come, the clock was set back since: of what
+    it was before nobody is left to tell, or no probe would close it until that moment comes again."""
+    return asked_at < breaker.at <= now + SKEW_SECONDS
 
 
 def _forgotten(breaker: Breaker, now: Instant) -> bool:

@@ -91,6 +91,12 @@ class Seat(msgspec.Struct, frozen=True):
         return self.local and self.tier >= LAST_RESORT
 
 
+def stored_as(account: AccountId) -> AccountId:
+    """The id that an account is stored under, by the id of a seat: a caller's own has its caller's name behind it."""
+    stored, _, caller = account.rpartition("@")
+    return AccountId(stored or caller)
+
+
 class Route(NamedTuple):
     """Who serves a size class.
 

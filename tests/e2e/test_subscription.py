@@ -314,3 +314,20 @@ async def test_a_login_that_will_not_do_says_who_can_renew_it_and_others_serve(
             answer = await proxy.ask()
             assert answer.status_code == 429 and "run `claude` once to renew your login" in answer.text
             assert len(box.received) == seen
+
+
+async def test_callers_are_told_of_and_counted_as_the_account_they_use(tmp_path: Path) -> None:
+    async with Sandbox([PLAN]) as box:
+        async with serving_accounts(tmp_path, [template(box)]) as proxy:
+            for who in ("one", "two", "three"):
+                caller(box, who)
+                assert (await ask(proxy, login(who))).status_code == 200
+            why = (await proxy.client.get("/why/last")).json()
+            told = {(each["account"], each["provider"], each["label"]) for each in (why, *why["accounts"])}
+            assert told == {(proxy.ids["plan"], PLAN, "plan")} and why["caller"]
+            assert why["attempts"][0]["label"] == "plan"
+            (used,) = (await proxy.client.get("/usage?by=account")).json()["groups"]
+            assert (used["group"], used["label"], used["requests"]) == (proxy.ids["plan"], "plan", 3)
+            metrics = (await proxy.client.get("/metrics")).text
+            assert f'attempts_total{{account="{PLAN}/{proxy.ids["plan"]}",outcome="answered"}} 3' in metrics
+            assert "@" not in metrics, "a line for each login would be without end"

@@ -128,6 +128,13 @@ def test_one_that_a_clock_since_set_back_has_opened_is_tried() -> None:
     assert state(after_failures(5, seconds=86_400.0), NOW) is State.HALF_OPEN
 
 
+def test_the_probe_of_one_that_is_of_a_clock_since_set_back_tells_all_the_same() -> None:
+    ahead = Breaker(6, 2, Instant(NOW + 3000.0), Instant(NOW + 2990.0))
+    assert state(ahead, NOW) is State.HALF_OPEN
+    assert breakers.answered(ahead, NOW, Instant(NOW + 1.0)).failures == 0
+    assert breakers.failed(ahead, NOW, Instant(NOW + 1.0), 0.0, 500, "").trips == 3
+
+
 def test_by_hand_it_is_closed_at_once() -> None:
     row = breakers.closed(after_failures(5), at(1))
     assert (state(row, at(1)), row.failures, row.trips) == (State.CLOSED, 0, 0)
