@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _CLAUDE = re.compile(r"claude-(?:([a-z]+)-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
@@ -26,6 +27,7 @@ _GLM = Rates(1.1, 1.45)
 """Field reports, 2026-08: beside Claude's counts JSON has 1.45 times the tokens, special characters up to 2.45."""
 
 
+@lru_cache(maxsize=1024)
 def family(model: str) -> str:
     """The name of a model's family: its maker, its size where that matters, its generation. Never empty."""
     name = model.lower().rpartition("/")[2].lstrip("~")

@@ -162,6 +162,7 @@ def bearers(headers: RawHeaders) -> list[bytes]:
     ]
 
 
+@lru_cache(maxsize=64)
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own; a name is only where it is `localhost`."""
     try:
