@@ -18,8 +18,8 @@ log = structlog.get_logger("mcp_proxy.journal")
 FLUSH_SECONDS = 0.2
 """What is lost by a kill, and a little for the writing itself."""
 
-BATCH = 25
-"""Rows of one transaction: two or three milliseconds of a processor that the streams may have to share."""
+BATCH = 50
+"""Rows of one transaction: three or four milliseconds of a processor that the streams may have to share."""
 
 MAX_QUEUED = 10_000
 """Rows kept while the journal cannot be written; some 30 MB where there are a hundred accounts."""
