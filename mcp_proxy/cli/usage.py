@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from accounts.exits import Exit, Trouble
 from mcp_proxy.cli.client import Server, server_of
-from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json, table
+from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json, table, width
 from mcp_proxy.settings import from_process
 
 app = App(
@@ -32,6 +32,10 @@ Exit codes: 0; 2 an option that cannot be; 3 nothing was used; 4 the key is miss
 )
 
 MOST_DAYS = 3660
+
+COUNTS = ("Requests", "Failovers", "Errors")
+TOKENS = ("Input", "Cache read", "Cache write", "Output", "Reasoning")
+COST = ("Cost", "First", "Total")
 
 PATIENCE_SECONDS = 60.0
 """Half a million requests are summed up within a few."""
@@ -62,24 +66,28 @@ def usage(
     if json:
         say_json(found)
     else:
-        for line in shown(found):
+        for line in shown(found, width()):
             say(line)
     return Exit.OK if found["groups"] else Exit.NOTHING
 
 
-def shown(found: Mapping[str, Any]) -> Iterator[str]:
-    """The document as a table, the sum at its end, then what the cost means."""
+def shown(found: Mapping[str, Any], width: int | None = None) -> Iterator[str]:
+    """The document as a table, the sum at its end, then what the cost means.
+
+    width  that the table has to fit into: one that does not becomes two, the tokens in the second
+    """
     days = "today" if found["days"] == 1 else f"{found['days']} days"
     yield f"{days} (since {found['since']})" + (f", {found['provider']} alone" if found["provider"] else "")
     if not found["groups"]:
         yield "nothing was used"
         return
-    head = ("", "Requests", "Failovers", "Errors", "Input", "Cache read", "Cache write", "Output", "Reasoning")
-    times = ("Cost", "First", "Total")
-    rows = [_row(_name(group), group) for group in found["groups"]]
-    yield from table(
-        (found["by"].capitalize(), *head[1:], *times), [*rows, _row("total", found["total"])], right=range(1, 12)
-    )
+    rows: list[tuple[str, ...]] = [(found["by"].capitalize(), *COUNTS, *TOKENS, *COST)]
+    rows += [_row(_name(group), group) for group in found["groups"]]
+    rows.append(_row("total", found["total"]))
+    lines = list(_columns(rows, range(12)))
+    if width is not None and max(map(len, lines)) > width:
+        lines = [*_columns(rows, (*range(4), *range(9, 12))), "", *_columns(rows, (0, *range(4, 9)))]
+    yield from lines
     yield ""
     yield f"Cost: {found['cost']['note']} (prices of {found['cost']['prices_of']})."
     yield "First, Total: median seconds to the first content and to the end."
@@ -87,9 +95,15 @@ def shown(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"No price is known of {', '.join(unpriced)}: not in the cost."
 
 
+def _columns(rows: Sequence[Sequence[str]], which: Sequence[int]) -> Iterator[str]:
+    head, *others = [[row[number] for number in which] for row in rows]
+    return table(head, others, right=range(1, len(which)))
+
+
 def _name(group: Mapping[str, Any]) -> str:
     if group.get("label"):
-        return f"{group['provider']}/{group['label']}"
+        caller = f"@{group['caller']}" if group.get("caller") else ""
+        return f"{group['provider']}/{group['label']}{caller}"
     return group["group"] or "none"
 
 
