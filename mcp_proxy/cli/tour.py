@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf, nextafter
 
 import httpx
 from rich.console import Console
 from rich.markup import escape
 
-from mcp_proxy.cli.why import REASONS
+from mcp_proxy.cli import usage, why
+from mcp_proxy.cli.status import unwell
+from mcp_proxy.core.change import Tripped, breaker_of
 from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway.explain import explain
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.sandbox import Account, Sandbox, faults, refusals
@@ -19,7 +24,9 @@ from mcp_proxy.sandbox.google.account import GoogleAccount
 CLAUDE, GLM = "claude-sonnet-5", "glm-4.7"
 GOOGLES_CLAUDE, GEMINI = "claude-sonnet-4-6", "gemini-3-flash"
 FAMILIES = (GOOGLES_CLAUDE, GEMINI, GOOGLES_CLAUDE)
+BOUND = f"antigravity/{GOOGLES_CLAUDE}"
 SHORT_SECONDS, LONG_SECONDS = 2, 900
+PROBE_SECONDS = 0.3
 
 
 @dataclass(slots=True)
@@ -38,6 +45,7 @@ class Tour:
     """Sends the requests and says what happened.
 
     upstreams  the sandbox's accounts by the id the proxy knows them under
+    reload     takes the settings over again, with or without `--fallback`, as a changed config file is
     """
 
     http: httpx.AsyncClient
@@ -45,6 +53,9 @@ class Tour:
     box: Sandbox
     upstreams: Mapping[AccountId, Account]
     console: Console
+    reload: Callable[[bool], None]
+    stood_in: str = ""
+    sent: int = 0
     step: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -60,11 +71,14 @@ class Tour:
             self.families,
             self.expiry,
             self.drained_family,
+            self.fallback,
+            self.breaker,
             self.waiting,
             self.refusing,
         ):
             await stop()
         await self.limits()
+        await self.looking_back()
         for text in self.wrong:
             self.console.print(f"[red]not as promised: {escape(text)}[/red]")
         return not self.wrong
@@ -145,6 +159,48 @@ class Tour:
         free = all(each.headers["x-proxy-reason"] != "soft_limited" for each in gemini)
         self._expect(free, "no soft limit on the family that has plenty")
 
+    async def fallback(self) -> None:
+        self._title("Nothing is left for Claude models at Google: with `--fallback` a model of another family answers")
+        for upstream in self._upstreams_of("antigravity"):
+            upstream.drain("3p-5h")
+        told = await self._ask("Without it this is a limit.", BOUND, session="google")
+        self._expect(told.status == 429, "a limit")
+        self.reload(True)
+        told = await self._ask("The settings have changed. And now?", BOUND, session="google")
+        self.reload(False)
+        self.stood_in = told.headers["request-id"]
+        self._expect(told.headers["x-proxy-reason"] == "fallback_model" and BOUND in told.text, "another family")
+        self._say(f"{told.headers['x-proxy-model']} has answered; the client reads the name that it asked for.")
+
+    async def breaker(self) -> None:
+        self._title("Z.AI goes down: after five failures in a row it is left alone, until one request tries it again")
+        down, zai = faults.drop(), self._upstreams_of("zai")
+        for upstream in zai:
+            upstream.always(down)
+        failed = [await self._send("Is anybody there?", GLM, session="glm") for _ in range(3)]
+        failed.append(await self._ask("The fourth that fails.", GLM, session="glm"))
+        self._expect([told.status for told in failed] == [502] * 4, "an honest error")
+        well = faults.stall(seconds=PROBE_SECONDS)
+        async with asyncio.TaskGroup() as tasks:
+            both = [tasks.create_task(self._send("And now?", GLM, session="glm"))]
+            await self.box.until(lambda: self._breakers("open"), 10)
+            both.append(tasks.create_task(self._send("And now?", GLM, session="other")))
+            for line in unwell((await self.http.get("/health")).json()):
+                self._say(line.strip())
+            for upstream in zai:
+                upstream.always(well)
+            self._let_in()
+        self._say(
+            "It is well again, and the time is over (some ten seconds, which the tour leaves out). Two have waited:"
+        )
+        for answer in both:
+            self._show("One tries it, the other waits for what becomes of that.", answer.result())
+        self._expect(all(answer.result().status == 200 for answer in both), "answers")
+        asked = sorted(each.at for upstream in zai for each in upstream.received if each.fault == well.name)
+        self._expect(len(asked) == 2 and asked[1] - asked[0] >= PROBE_SECONDS, "one probe, and nobody beside it")
+        for upstream in zai:
+            upstream.well()
+
     async def waiting(self) -> None:
         self._title(f"All accounts for {GLM} are limited for {SHORT_SECONDS} s: the request waits")
         self._limit_all("zai", SHORT_SECONDS)
@@ -163,14 +219,37 @@ class Tour:
         """What the operator sees."""
         self._title("GET /account-limits?format=table", numbered=False)
         table = await self.http.get("/account-limits", params={"format": "table"})
-        self.console.print(table.text, markup=False, highlight=False, soft_wrap=True)
+        self._print([table.text])
+
+    async def looking_back(self) -> None:
+        """What the operator can still read of it tomorrow."""
+        self._title(f"proxy why {self.stood_in}", numbered=False)
+        self._print(why.shown((await self.http.get(f"/why/{self.stood_in}")).json(), self.console.width))
+        self._title("proxy usage --by account", numbered=False)
+        found = (await self.http.get("/usage", params={"by": "account"})).json()
+        self._expect(found["total"]["requests"] == self.sent, "every request in the journal")
+        self._print(usage.shown(found, self.console.width))
 
     # helpers of the steps
 
+    def _breakers(self, state: str) -> list[str]:
+        """The addresses whose breakers are in this state."""
+        return [each["name"] for each in self.gateway.upstreams() if each["state"] == state]
+
+    def _let_in(self) -> None:
+        """Have it that Z.AI was left alone for as long as it should be."""
+        for seat in (seat for seat in self.gateway.pool.seats if seat.provider == "zai"):
+            for subject, breaker in ((breaker_of(seat.id), seat.breaker), (seat.upstream, seat.address)):
+                over = breaker._replace(until=self.gateway.now(), at=Instant(nextafter(breaker.at, inf)))
+                self.gateway.pool.apply([Tripped(subject, over)])
+
+    def _upstreams_of(self, provider: str) -> list[Account]:
+        own = self.box.host(provider).accounts.values()
+        return [upstream for upstream in self.upstreams.values() if upstream in own]
+
     def _limit_all(self, provider: str, seconds: int) -> None:
-        for upstream in self.upstreams.values():
-            if upstream in self.box.host(provider).accounts.values():
-                upstream.script(refusals.zai_error(1308, resets_in=seconds))
+        for upstream in self._upstreams_of(provider):
+            upstream.script(refusals.zai_error(1308, resets_in=seconds))
 
     def _google(self, told: Told) -> GoogleAccount:
         account = self._upstream(told)
@@ -181,6 +260,12 @@ class Tour:
         return self.upstreams[AccountId(told.headers["x-proxy-account"].partition("/")[2])]
 
     async def _ask(self, text: str, model: str = CLAUDE, *, session: str = "tour", stream: bool = False) -> Told:
+        told = await self._send(text, model, session=session, stream=stream)
+        self._show(text, told)
+        return told
+
+    async def _send(self, text: str, model: str, *, session: str, stream: bool = False) -> Told:
+        self.sent += 1
         body = {
             "model": model,
             "max_tokens": 200,
@@ -189,9 +274,7 @@ class Tour:
         }
         headers = {"x-claude-code-session-id": session}
         async with self.http.stream("POST", "/v1/messages", json=body, headers=headers) as answer:
-            told = await _read(answer)
-        self._show(text, told)
-        return told
+            return await _read(answer)
 
     def _show(self, text: str, told: Told) -> None:
         account = self._name(AccountId(told.headers["x-proxy-account"].partition("/")[2]))
@@ -202,15 +285,19 @@ class Tour:
             f"[bold]{told.headers['x-proxy-reason']}[/bold]  [dim]{escape(text)}[/dim]",
             soft_wrap=True,
         )
-        for line in explain(self.gateway.recent[-1].making()()):
+        rows = (each.making()() for each in reversed(self.gateway.recent))
+        row = next(row for row in rows if row.request == told.headers["request-id"])
+        width = max(len(seat.account.name) for seat in self.gateway.pool.seats)
+        for line in explain(row):
             if line.reason == "not_served":
                 continue
             left = line.until - self.gateway.now() if line.until is not None else 0.0
-            more = line.detail or (REASONS.get(line.reason) if line.verdict == "candidate" else "")
+            more = line.detail or (why.REASONS.get(line.reason) if line.verdict == "candidate" else "")
             said = f"{line.reason}, {more}" if more else line.reason
-            until = f", for {left:.0f} s" if left >= 1.0 else ""
+            until = f", for {lasting(left)}" if left >= 1.0 else ""
+            who = self._name(AccountId(line.account))
             self.console.print(
-                f"      {escape(self._name(AccountId(line.account))):20} {line.verdict}: {escape(said[:100])}{until}",
+                f"      {escape(who):{width}} {line.verdict}: {escape(said[:100])}{until}",
                 style="dim",
                 highlight=False,
                 soft_wrap=True,
@@ -226,12 +313,22 @@ class Tour:
             f"\n[bold]{f'{self.step}. ' if numbered else ''}{escape(text)}[/bold]", highlight=False, soft_wrap=True
         )
 
+    def _print(self, lines: Iterable[str]) -> None:
+        self.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def _expect(self, held: bool, what: str) -> None:
         if not held:
             self.wrong.append(f"step {self.step}: {what}")
+
+
+def lasting(seconds: float) -> str:
+    """A time as people say it: "59 s", "15 min", "5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
 
 
 async def _read(answer: httpx.Response) -> Told:
