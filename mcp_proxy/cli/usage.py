@@ -22,9 +22,10 @@ Examples:
   proxy usage -d 1 --by account -b zai
   proxy usage --json | jq '.total.cost_usd'
 
-Days are this machine's, today among them. The cost is what the tokens would have cost by list price: with a plan you do
-not pay by token. Where nobody knows a model's price its tokens are counted and not priced, and it is named; [prices] in
-the config file sets one.
+Days are this machine's, today among them. The cost is what the tokens would
+have cost by list price: with a plan you do not pay by token. Where nobody knows
+a model's price its tokens are counted and not priced, and it is named; [prices]
+in the config file sets one.
 
 The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 

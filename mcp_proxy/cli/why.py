@@ -23,8 +23,9 @@ Examples:
   proxy why req_0123456789
   proxy why --json | jq '.accounts[] | select(.verdict == "refused")'
 
-Takes the `request-id` of an answer, or its `x-upstream-request-id`. Requests are remembered for 90 days; of what was
-asked and answered not a word is.
+Takes the `request-id` of an answer, or its `x-upstream-request-id`. Requests are
+remembered for 90 days ([journal] in the config file); of what was asked and
+answered not a word is.
 
 The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 
