@@ -19,6 +19,7 @@ LIMITS = {
     "accounts": [
         {"provider": "zai", "label": "work", "limits": {"zai/glm-4.6": {}}},
         {"provider": "kimi", "label": "old", "limits": {}},
+        {"provider": "zai", "label": "off", "status": "disabled", "limits": {"zai/glm-4.6": {}}},
     ],
 }
 ANSWERS: dict[str, tuple[int, Any]] = {
