@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -75,7 +75,7 @@ def usage(
 def shown(found: Mapping[str, Any], width: int | None = None) -> Iterator[str]:
     """The document as a table, the sum at its end, then what the cost means.
 
-    width  that the table has to fit into: one that does not becomes two, the tokens in the second
+    width  that the table has to fit into: one that does not becomes several, the tokens in one of their own
     """
     days = "today" if found["days"] == 1 else f"{found['days']} days"
     yield f"{days} (since {found['since']})" + (f", {found['provider']} alone" if found["provider"] else "")
@@ -86,14 +86,28 @@ def shown(found: Mapping[str, Any], width: int | None = None) -> Iterator[str]:
     rows += [_row(_name(group), group) for group in found["groups"]]
     rows.append(_row("total", found["total"]))
     lines = list(_columns(rows, range(12)))
-    if width is not None and max(map(len, lines)) > width:
-        lines = [*_columns(rows, (*range(4), *range(9, 12))), "", *_columns(rows, (0, *range(4, 9)))]
-    yield from lines
+    yield from lines if width is None or _widest(lines) <= width else _split(rows, width)
     yield ""
     yield f"Cost: {found['cost']['note']} (prices of {found['cost']['prices_of']})."
     yield "First, Total: median seconds to the first content and to the end."
     if unpriced := found["total"]["unpriced"]:
         yield f"No price is known of {', '.join(unpriced)}: not in the cost."
+
+
+def _split(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Tables of as many columns as fit, the first column in each; the tokens apart from the rest."""
+    for columns in ((1, 2, 3, 9, 10, 11), (4, 5, 6, 7, 8)):
+        taken = [0]
+        for column in columns:
+            if len(taken) > 1 and _widest(_columns(rows, [*taken, column])) > width:
+                yield from (*_columns(rows, taken), "")
+                taken = [0]
+            taken.append(column)
+        yield from (*_columns(rows, taken), *([""] if columns[0] == 1 else []))
+
+
+def _widest(lines: Iterable[str]) -> int:
+    return max(map(len, lines))
 
 
 def _columns(rows: Sequence[Sequence[str]], which: Sequence[int]) -> Iterator[str]:
@@ -103,8 +117,7 @@ def _columns(rows: Sequence[Sequence[str]], which: Sequence[int]) -> Iterator[st
 
 def _name(group: Mapping[str, Any]) -> str:
     if group.get("label"):
-        caller = f"@{group['caller']}" if group.get("caller") else ""
-        return f"{group['provider']}/{group['label']}{caller}"
+        return f"{group['provider']}/{group['label']}"
     return group["group"] or "none"
 
 

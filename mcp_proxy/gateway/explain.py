@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mcp_proxy.core.ids import AccountId, stored_id
+from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.journal import Detail, Row, Standing, Step, unpack
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway.report import stamp
@@ -154,7 +154,7 @@ def document(row: Row, seats: Sequence[Seat]) -> dict[str, Any]:
         "model": row.model,
         "provider": row.provider,
         "account": row.account,
-        "label": labels.get(stored_id(row.account or "")),
+        "label": labels.get(AccountId(row.account or "")),
         "outcome": row.outcome,
         "status": row.status,
         "reason": row.reason,
@@ -171,7 +171,7 @@ def document(row: Row, seats: Sequence[Seat]) -> dict[str, Any]:
             {
                 "account": step.account,
                 "provider": step.provider,
-                "label": labels.get(stored_id(step.account)),
+                "label": labels.get(AccountId(step.account)),
                 "model": step.model,
                 "outcome": step.outcome,
                 "status": step.status,
@@ -190,7 +190,7 @@ def _shown(line: Line, labels: Mapping[AccountId, str]) -> dict[str, Any]:
     return {
         "account": line.account,
         "provider": line.provider,
-        "label": labels.get(stored_id(line.account)),
+        "label": labels.get(AccountId(line.account)),
         "verdict": line.verdict.value,
         "reason": line.reason,
         "detail": line.detail or None,

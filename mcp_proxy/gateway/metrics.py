@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mcp_proxy.core.ids import stored_id
 from mcp_proxy.core.time import Instant
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.routing.breaker import State, state
@@ -22,10 +21,7 @@ KINDS = ("input", "cache_read", "cache_write", "output")
 
 
 class Counters:
-    """What every exchange adds to at its end. Bounded: by outcomes, accounts and kinds of tokens.
-
-    Callers with a login of their own count for the account that they use.
-    """
+    """What every exchange adds to at its end. Bounded: by outcomes, accounts and kinds of tokens."""
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -37,10 +33,9 @@ class Counters:
         self.requests[outcome] += 1
         for attempt in attempts:
             failure = attempt.failure
-            account = stored_id(attempt.candidate.account)
-            self.attempts[account, failure.blame.value if failure is not None else "answered"] += 1
+            self.attempts[attempt.candidate.account, failure.blame.value if failure is not None else "answered"] += 1
         if usage is not None and attempts:
-            account = stored_id(attempts[-1].candidate.account)
+            account = attempts[-1].candidate.account
             for kind in KINDS:
                 self.tokens[account, kind] += getattr(usage, kind)
 

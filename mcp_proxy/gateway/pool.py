@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mcp_proxy.core.breaker import SOUND, Breaker
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Tallied, Tripped, Used, breaker_of
-from mcp_proxy.core.ids import AccountId, Conversation, ModelId, own_id
+from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.core.quota import Quota, RateLimit
 from mcp_proxy.core.time import Instant
@@ -92,7 +92,7 @@ class Pool:
 
     def _of(self, caller: str, seat: Seat) -> Seat:
         """A caller's own seat of an account, made where there is none yet."""
-        account = own_id(seat.id, caller)
+        account = AccountId(f"{seat.id}@{caller}")
         if account not in self._own:
             self._make_room()
             self._own[account] = self._with_troubles(_for_caller(caller, seat))
@@ -389,7 +389,7 @@ class Pool:
 
 def _for_caller(caller: str | None, seat: Seat) -> Seat:
     """A seat of a caller's own, of which nothing is known yet."""
-    account = dataclasses.replace(seat.account, id=own_id(seat.id, caller or ""))
+    account = dataclasses.replace(seat.account, id=AccountId(f"{seat.id}@{caller}"))
     return replace(seat, account=account, caller=caller)
 
 

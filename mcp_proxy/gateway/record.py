@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from mcp_proxy.core.failure import Failure
-from mcp_proxy.core.ids import AccountId, stored_id
+from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.journal import Detail, Standing, Step
 from mcp_proxy.routing.facts import Candidate, Decision, Rank, Reason, Refused, Seat
 
@@ -78,14 +78,13 @@ def standings(decision: Decision, providers: Mapping[AccountId, str]) -> tuple[S
 
 
 def _candidate(each: Candidate, providers: Mapping[AccountId, str]) -> Standing:
-    provider = providers.get(stored_id(each.account), "")
+    provider = providers.get(each.account, "")
     return Standing(each.account, provider, model=each.offer.model, rank=numbers(each.rank))
 
 
 def _refused(each: Refused, providers: Mapping[AccountId, str]) -> Standing:
     detail = each.detail if each.reason in _OURS else ""
-    provider = providers.get(stored_id(each.account), "")
-    return Standing(each.account, provider, each.reason.value, until=each.until, detail=detail)
+    return Standing(each.account, providers.get(each.account, ""), each.reason.value, until=each.until, detail=detail)
 
 
 def numbers(rank: Rank) -> tuple[int, ...]:
@@ -96,8 +95,7 @@ def numbers(rank: Rank) -> tuple[int, ...]:
 def _step(attempt: Attempt, providers: Mapping[AccountId, str]) -> Step:
     candidate, failure = attempt.candidate, attempt.failure
     outcome = "failed" if failure is not None else "answered" if attempt.answered else "gone"
-    provider = providers.get(stored_id(candidate.account), "")
-    head = (candidate.account, provider, candidate.offer.model, outcome)
+    head = (candidate.account, providers.get(candidate.account, ""), candidate.offer.model, outcome)
     seconds, rank = round(attempt.seconds, 4), numbers(candidate.rank)
     if failure is None:
         return Step(*head, seconds, rank=rank)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcp_proxy.core.ids import caller_in, stored_id
+from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.journal import By, Medians, Question, Tally, Used
 from mcp_proxy.core.prices import READ_ON, SOURCES, Prices
 from mcp_proxy.core.time import Instant
@@ -107,11 +107,7 @@ def _names(by: By, tallies: Iterable[Tally], seats: Sequence[Seat]) -> Mapping[s
         return {}
     labels = {seat.id: seat.account.label for seat in seats}
     return {
-        tally.group: {
-            "provider": tally.provider or None,
-            "label": labels.get(stored_id(tally.group)),
-            "caller": caller_in(tally.group),
-        }
+        tally.group: {"provider": tally.provider or None, "label": labels.get(AccountId(tally.group))}
         for tally in tallies
     }
 

@@ -207,12 +207,13 @@ def test_usage_is_a_table_that_says_what_its_cost_means(proxy: Proxy, server: Ca
     assert json.loads(proxy("usage", "--by", "account", "--json").out)["total"] == SPENT
 
 
-def test_usage_fits_a_terminal_and_names_a_caller_of_an_account() -> None:
-    groups = [{**USAGE["groups"][0], "group": "a1@c0ffee", "caller": "c0ffee"}]
-    lines = list(usage.shown({**USAGE, "groups": groups}, 80))
+def test_usage_fits_a_terminal() -> None:
+    lines = list(usage.shown(USAGE, 80))
     assert max(map(len, lines)) <= 80
     assert [line.split()[:2] for line in lines[1:7:4]] == [["Account", "Requests"], ["Account", "Input"]]
-    assert lines[2].startswith("zai/work@c0ffee ") and "$1,234.50+" in lines[2] and "5,000" in lines[6]
+    assert lines[2].startswith("zai/work ") and "$1,234.50+" in lines[2] and "5,000" in lines[6]
+    long = [{**USAGE["groups"][0], "label": "somebody.with.a.long.name@example.com"}]
+    assert max(map(len, usage.shown({**USAGE, "groups": long}, 80))) <= 80
     assert len(list(usage.shown(USAGE, 120))) == len(list(usage.shown(USAGE))) == len(lines) - 4
 
 

@@ -10,18 +10,13 @@ from msgspec.structs import replace
 from accounts.model import Account, AccountId, CallersOwn, ClaudeCodeLogin, Secret, Token
 from mcp_proxy.core.change import Change, QuotaRead, Used
 from mcp_proxy.core.failure import Blame, Failure
-from mcp_proxy.core.journal import Row, pack
 from mcp_proxy.core.messages import Ask, Endpoint, Span
 from mcp_proxy.core.provider import Access
 from mcp_proxy.core.quota import ACCOUNT, Quota
 from mcp_proxy.core.time import Instant
-from mcp_proxy.core.usage import Usage
 from mcp_proxy.gateway import pool as pools
 from mcp_proxy.gateway.callers import given_back, own_access, own_target
-from mcp_proxy.gateway.explain import document
-from mcp_proxy.gateway.metrics import Counters, exposition
 from mcp_proxy.gateway.pool import Pool
-from mcp_proxy.gateway.record import Attempt, detailed
 from mcp_proxy.gateway.report import limits, status
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Policy, Reason, Serving, Target
@@ -119,37 +114,6 @@ def test_a_status_is_the_best_of_the_callers() -> None:
     ]
     assert "callers" not in limits(of.seats, POLICY, NOW, of.callers)["accounts"][1]
     assert status(of.seats[0], POLICY, NOW) == "unknown"
-
-
-def test_what_is_kept_of_a_callers_seat_is_told_under_the_accounts_name() -> None:
-    of = pool()
-    seats = of.of("a")
-    decision = decide(dataclasses.replace(facts(*seats), caller="a"), seats, POLICY, NOW)
-    mine = next(each for each in decision.candidates if each.account == own("a"))
-    limited = Failure(Blame.ACCOUNT, 429, "rate_limit_error", "x", limit=FIVE_HOURS)
-    for each in (Attempt(mine, answered=True), Attempt(mine, failure=limited)):
-        kept = detailed(decision, decision, [each], of.seats)
-        row = Row(begun=NOW, total=1.0, request="r", asked="m", outcome="ok", status=200, reason="first_choice",
-                  stream=True, account=own("a"), detail=pack(kept))  # fmt: skip
-        told = document(row, of.seats)
-        names = {(line["account"], line["provider"], line["label"]) for line in told["accounts"]}
-        assert names == {(own("a"), "zai", "plan"), ("key", "zai", "key")}
-        assert (told["label"], told["attempts"][0]["provider"]) == ("plan", "zai")
-    closed = dataclasses.replace(facts(*seats), target=Target("m", {}))
-    refused = detailed(decide(closed, seats, POLICY, NOW), None, [], of.seats)
-    assert {each.provider for each in refused.first} == {"zai"}
-
-
-def test_however_many_callers_there_are_an_account_is_counted_once() -> None:
-    counters = Counters()
-    of = pool()
-    for name in "abc":
-        seats = of.of(name)
-        mine = decide(dataclasses.replace(facts(*seats), caller=name), seats[:1], POLICY, NOW).candidates[0]
-        counters.add("ok", [Attempt(mine, answered=True)], Usage(input=2))
-    text = exposition(counters, of.seats, NOW)
-    assert 'attempts_total{account="zai/plan",outcome="answered"} 3' in text
-    assert 'tokens_total{account="zai/plan",kind="input"} 6' in text and "@" not in text
 
 
 def ask(login: Secret | None) -> Ask:
