@@ -149,7 +149,8 @@ async def _stay(console: object, url: str) -> None:
     console.print("\n[bold]Still serving. Point a client at it from another terminal:[/bold]", highlight=False)
     console.print(
         f"  export ANTHROPIC_BASE_URL={url}\n  export ANTHROPIC_AUTH_TOKEN={DEMO_KEY}\n  claude\n\n"
-        f"  curl -s {url}/account-limits?format=table -H 'x-api-key: {DEMO_KEY}'\n\n"
+        f"  curl -s '{url}/account-limits?format=table' -H 'x-api-key: {DEMO_KEY}'\n"
+        f"  PROXY_API_KEY={DEMO_KEY} proxy why --url {url}\n\n"
         "[dim]The simulated models only chat. Ctrl-C ends it.[/dim]",
         highlight=False,
         soft_wrap=True,

@@ -121,11 +121,16 @@ def _name(group: Mapping[str, Any]) -> str:
     return group["group"] or "none"
 
 
+def _dollars(cost: float) -> str:
+    """Cents, and of less than a dollar what is below them: a request costs a fraction of one."""
+    return f"${cost:,.2f}" if cost >= 1 or not cost else f"${cost:.4f}"
+
+
 def _row(name: str, group: Mapping[str, Any]) -> tuple[str, ...]:
     tokens, seconds = group["tokens"], group["median_seconds"]
     counts = (group["requests"], group["failovers"], group["errors"])
     spent = [tokens[each] for each in ("input", "cache_read", "cache_write", "output", "reasoning")]
-    cost = "?" if group["cost_usd"] is None else f"${group['cost_usd']:,.2f}{'+' if group['unpriced'] else ''}"
+    cost = "?" if group["cost_usd"] is None else f"{_dollars(group['cost_usd'])}{'+' if group['unpriced'] else ''}"
     times = [seconds["first_content"], seconds["total"]]
     return (
         name,

@@ -217,6 +217,12 @@ def test_usage_fits_a_terminal() -> None:
     assert len(list(usage.shown(USAGE, 120))) == len(list(usage.shown(USAGE))) == len(lines) - 4
 
 
+def test_what_costs_less_than_a_cent_is_not_free() -> None:
+    for cost, told in ((0.0014, "$0.0014+"), (0, "$0.00+"), (1.239, "$1.24+"), (None, "?")):
+        lines = list(usage.shown({**USAGE, "total": {**SPENT, "cost_usd": cost}}))
+        assert lines[3].split()[-3] == told
+
+
 def test_usage_of_nothing_ends_with_3(proxy: Proxy, server: Canned) -> None:
     server.answers["/usage?days=2&by=model&provider=kimi"] = (200, {**USAGE, "groups": []})
     ended = proxy("usage", "-d", "2", "-b", "kimi")
