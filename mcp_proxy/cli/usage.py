@@ -130,7 +130,8 @@ def _row(name: str, group: Mapping[str, Any]) -> tuple[str, ...]:
     tokens, seconds = group["tokens"], group["median_seconds"]
     counts = (group["requests"], group["failovers"], group["errors"])
     spent = [tokens[each] for each in ("input", "cache_read", "cache_write", "output", "reasoning")]
-    cost = "?" if group["cost_usd"] is None else f"{_dollars(group['cost_usd'])}{'+' if group['unpriced'] else ''}"
+    known, more = group["cost_usd"], "+" if group["unpriced"] else ""
+    cost = "?" if known is None or (more and not known) else f"{_dollars(known)}{more}"
     times = [seconds["first_content"], seconds["total"]]
     return (
         name,

@@ -218,7 +218,7 @@ def test_usage_fits_a_terminal() -> None:
 
 
 def test_what_costs_less_than_a_cent_is_not_free() -> None:
-    for cost, told in ((0.0014, "$0.0014+"), (0, "$0.00+"), (1.239, "$1.24+"), (None, "?")):
+    for cost, told in ((0.0014, "$0.0014+"), (0, "?"), (1.239, "$1.24+"), (None, "?")):
         lines = list(usage.shown({**USAGE, "total": {**SPENT, "cost_usd": cost}}))
         assert lines[3].split()[-3] == told
 
