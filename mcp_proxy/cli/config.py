@@ -103,7 +103,7 @@ def validate(
         name = str(config_file_of(flags, os.environ))
         load(flags, os.environ)
     except SettingsError as error:
-        problems = error.problems
+        problems = tuple(each.removeprefix("--config: ") if file else each for each in error.problems)
     if json:
         say_json({"path": name, "ok": not problems, "problems": list(problems)})
     elif problems:

@@ -20,7 +20,7 @@ app = App(
     name="demo",
     help_epilogue="""\
 Examples:
-  proxy demo           the tour; then it keeps serving until Ctrl-C, to try a real client on
+  proxy demo           the tour, then a server to try a client on, until Ctrl-C
   proxy demo --once    only the tour
 
 Needs no account, no key and no network, and touches none of your files.""",
@@ -67,6 +67,7 @@ async def _demo(port: int, *, stays: bool) -> int:
     from rich.console import Console
 
     from mcp_proxy.cli.compose import serving
+    from mcp_proxy.cli.reload import reconfigure
     from mcp_proxy.cli.tour import Tour
     from mcp_proxy.sandbox import Sandbox
 
@@ -82,20 +83,24 @@ async def _demo(port: int, *, stays: bool) -> int:
                     highlight=False,
                     soft_wrap=True,
                 )
+
+                def reload(fallback: bool) -> None:
+                    reconfigure(gateway, demo_settings(Path(home), box, fallback=fallback))
+
                 client = httpx.AsyncClient(base_url=url, headers={"x-api-key": DEMO_KEY}, timeout=60, trust_env=False)
                 async with client:
-                    good = await Tour(client, gateway, box, upstreams, console).run()
+                    good = await Tour(client, gateway, box, upstreams, console, reload).run()
                 if stays:
                     await _stay(console, url)
     return Exit.OK if good else Exit.FAILED
 
 
-def demo_settings(home: Path, box: Sandbox) -> Settings:
+def demo_settings(home: Path, box: Sandbox, *, fallback: bool = False) -> Settings:
     """Settings that see nothing of the user's environment and files."""
     from mcp_proxy.settings import load
 
     own = {"MCP_PROXY_HOME": str(home), "PROXY_API_KEY": DEMO_KEY, "LOG_LEVEL": "silent"}
-    return load({}, {**own, **box.settings("antigravity")})
+    return load({"fallback": fallback}, {**own, **box.settings("antigravity")})
 
 
 def demo_accounts(settings: Settings, box: Sandbox) -> dict[AccountId, Upstream]:
@@ -144,7 +149,8 @@ async def _stay(console: object, url: str) -> None:
     console.print("\n[bold]Still serving. Point a client at it from another terminal:[/bold]", highlight=False)
     console.print(
         f"  export ANTHROPIC_BASE_URL={url}\n  export ANTHROPIC_AUTH_TOKEN={DEMO_KEY}\n  claude\n\n"
-        f"  curl -s {url}/account-limits?format=table -H 'x-api-key: {DEMO_KEY}'\n\n"
+        f"  curl -s '{url}/account-limits?format=table' -H 'x-api-key: {DEMO_KEY}'\n"
+        f"  PROXY_API_KEY={DEMO_KEY} proxy why --url {url}\n\n"
         "[dim]The simulated models only chat. Ctrl-C ends it.[/dim]",
         highlight=False,
         soft_wrap=True,

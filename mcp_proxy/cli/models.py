@@ -56,11 +56,12 @@ def models(*, json: Json = False, url: Url = None, config: ConfigFile = None, en
 
 
 def served_by(model: str, accounts: list[Mapping[str, Any]]) -> list[str]:
-    """`provider/label` of the accounts whose limits name the model, with or without its provider."""
+    """`provider/label` of the usable accounts whose limits name the model, with or without its provider."""
     return [
         f"{account['provider']}/{account['label']}"
         for account in accounts
-        if {model, f"{account['provider']}/{model}"} & set(account.get("limits", {}))
+        if account.get("status") not in ("disabled", "invalid")
+        and {model, f"{account['provider']}/{model}"} & set(account.get("limits", {}))
     ]
 
 

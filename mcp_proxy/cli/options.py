@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
@@ -33,6 +34,11 @@ def say(text: str) -> None:
 def say_json(document: Mapping[str, Any]) -> None:
     """A document on stdout, in the shape all reading commands share."""
     say(json.dumps({"schema_version": 1, **document}, indent=2))
+
+
+def width() -> int | None:
+    """Columns of the terminal that our output is read on; None where that is a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:

@@ -6,8 +6,9 @@ from cyclopts import App, Group
 
 SERVE = Group("Serve", sort_key=1)
 ACCOUNTS = Group("Accounts", sort_key=2)
-LOOK = Group("Look at a running server", sort_key=3)
-HELP = Group("Help", sort_key=4)
+RUNNING = Group("The running server", sort_key=3)
+SETTINGS = Group("Settings", sort_key=4)
+HELP = Group("Help", sort_key=5)
 
 # Not an epilogue: that would show under every command's help as well.
 HELP_TEXT = """\
@@ -41,11 +42,13 @@ app["--help"].group = app["--version"].group = HELP
 app.command("mcp_proxy.cli.serve:app", name="serve", help="Run the server.", group=SERVE)
 app.command("mcp_proxy.cli.demo:app", name="demo", help="Show it at work on simulated providers.", group=SERVE)
 app.command("mcp_proxy.cli.accounts:app", name="accounts", help="Add, list and look after accounts.", group=ACCOUNTS)
-app.command("mcp_proxy.cli.config:app", name="config", help="Show and check what is set, and where.", group=HELP)
-app.command("mcp_proxy.cli.status:app", name="status", help="Health of the running server.", group=LOOK)
-app.command("mcp_proxy.cli.limits:app", name="limits", help="What is left of every account's limits.", group=LOOK)
-app.command("mcp_proxy.cli.models:app", name="models", help="Models a client may ask for, and who serves.", group=LOOK)
-app.command("mcp_proxy.cli.usage:app", name="usage", help="Tokens, cost and times, summed up.", group=LOOK)
-app.command("mcp_proxy.cli.why:app", name="why", help="Why a request went where it went.", group=LOOK)
-app.command("mcp_proxy.cli.reset:app", name="reset", help="Close breakers and forget limits.", group=LOOK)
-app.command("mcp_proxy.cli.doctor:app", name="doctor", help="Check the installation and the settings.", group=HELP)
+app.command("mcp_proxy.cli.config:app", name="config", help="Show and check what is set, and where.", group=SETTINGS)
+app.command("mcp_proxy.cli.status:app", name="status", help="Health of the running server.", group=RUNNING)
+app.command("mcp_proxy.cli.limits:app", name="limits", help="What is left of every account's limits.", group=RUNNING)
+app.command(
+    "mcp_proxy.cli.models:app", name="models", help="Models a client may ask for, and who serves.", group=RUNNING
+)
+app.command("mcp_proxy.cli.usage:app", name="usage", help="Tokens, cost and times, summed up.", group=RUNNING)
+app.command("mcp_proxy.cli.why:app", name="why", help="Why a request went where it went.", group=RUNNING)
+app.command("mcp_proxy.cli.reset:app", name="reset", help="Close breakers and forget limits.", group=RUNNING)
+app.command("mcp_proxy.cli.doctor:app", name="doctor", help="Check the installation and the settings.", group=SETTINGS)

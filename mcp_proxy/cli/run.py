@@ -78,7 +78,9 @@ def _usage(error: CycloptsError, words: Sequence[str]) -> str:
     elif isinstance(error, UnusedCliTokensError):
         if provider := _provider_in(words):
             return f"there is a word too many: did you mean --provider {provider}?"
-        message = "there is a word too many. A key is never given on the command line"
+        message = "there is a word too many"
+        if words[0] == "accounts":
+            message += ". A key is never given on the command line"
     else:
         message = " ".join(str(error).split())
     for word in words:
@@ -92,7 +94,8 @@ def _provider_in(words: Sequence[str]) -> str | None:
     """The provider that was named without its flag, by a command that has one."""
     from mcp_proxy.settings import PROVIDERS
 
-    if tuple(words[:2]) not in (("accounts", "add"), ("accounts", "list")) or "--provider" in words:
+    named = tuple(words[:2]) in (("accounts", "add"), ("accounts", "list")) or words[0] in ("usage", "reset")
+    if not named or "--provider" in words:
         return None
     return next((word for word in words if word in PROVIDERS), None)
 

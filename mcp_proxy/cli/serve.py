@@ -39,7 +39,10 @@ def serve(
     port: Annotated[int | None, Parameter(name=["--port", "-p"], help="Port (default 8080; env PORT).")] = None,
     fallback: Annotated[
         bool | None,
-        Parameter(help="Let another model stand in once one has run out (default off; env ENABLE_FALLBACK)."),
+        Parameter(
+            help="Let another model stand in: of the same size, else of another family "
+            "(default off; env ENABLE_FALLBACK)."
+        ),
     ] = None,
     soft_limit: Annotated[
         str | None,

@@ -55,7 +55,7 @@ def status(
         say_json({"url": server.base, **document})
     else:
         say(f"{state}: {server.base}{_counts(document)}")
-        for line in _unwell(document):
+        for line in unwell(document):
             say(line)
     return CODES[state]
 
@@ -70,7 +70,7 @@ def _live(server: Server, *, json: bool) -> int:
     return Exit.OK if alive else Exit.FAILED
 
 
-def _unwell(document: Mapping[str, Any]) -> Iterator[str]:
+def unwell(document: Mapping[str, Any]) -> Iterator[str]:
     """A line for each breaker that is not closed: whose it is, since when, and until when it is left alone."""
     accounts = document.get("accounts", ())
     found = [(f"{each.get('provider')}/{each.get('label')}", each.get("breaker") or {}) for each in accounts]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf, nextafter
 
 import httpx
 from rich.console import Console
 from rich.markup import escape
 
-from mcp_proxy.cli.why import REASONS
+from mcp_proxy.cli import usage, why
+from mcp_proxy.cli.status import unwell
+from mcp_proxy.core.change import Tripped, breaker_of
 from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway.explain import explain
 from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.sandbox import Account, Sandbox, faults, refusals
@@ -19,7 +25,10 @@ from mcp_proxy.sandbox.google.account import GoogleAccount
 CLAUDE, GLM = "claude-sonnet-5", "glm-4.7"
 GOOGLES_CLAUDE, GEMINI = "claude-sonnet-4-6", "gemini-3-flash"
 FAMILIES = (GOOGLES_CLAUDE, GEMINI, GOOGLES_CLAUDE)
+BOUND = f"antigravity/{GOOGLES_CLAUDE}"
 SHORT_SECONDS, LONG_SECONDS = 2, 900
+PROBE_SECONDS = 0.5
+"""Longer than it takes a request that comes meanwhile to be sent, were it not made to wait."""
 
 
 @dataclass(slots=True)
@@ -38,6 +47,7 @@ class Tour:
     """Sends the requests and says what happened.
 
     upstreams  the sandbox's accounts by the id the proxy knows them under
+    reload     takes the settings over again, with or without `--fallback`, as a changed config file is
     """
 
     http: httpx.AsyncClient
@@ -45,6 +55,9 @@ class Tour:
     box: Sandbox
     upstreams: Mapping[AccountId, Account]
     console: Console
+    reload: Callable[[bool], None]
+    stood_in: str = ""
+    sent: int = 0
     step: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -60,11 +73,14 @@ class Tour:
             self.families,
             self.expiry,
             self.drained_family,
+            self.fallback,
+            self.breaker,
             self.waiting,
             self.refusing,
         ):
             await stop()
         await self.limits()
+        await self.looking_back()
         for text in self.wrong:
             self.console.print(f"[red]not as promised: {escape(text)}[/red]")
         return not self.wrong
@@ -145,6 +161,48 @@ class Tour:
         free = all(each.headers["x-proxy-reason"] != "soft_limited" for each in gemini)
         self._expect(free, "no soft limit on the family that has plenty")
 
+    async def fallback(self) -> None:
+        self._title("Nothing is left for Claude models at Google: with `--fallback` a model of another family answers")
+        for upstream in self._upstreams_of("antigravity"):
+            upstream.drain("3p-5h")
+        told = await self._ask("Without it this is a limit.", BOUND, session="google")
+        self._expect(told.status == 429, "a limit")
+        self.reload(True)
+        told = await self._ask("The settings have changed. And now?", BOUND, session="google")
+        self.reload(False)
+        self.stood_in = told.headers["request-id"]
+        self._expect(told.headers["x-proxy-reason"] == "fallback_model" and BOUND in told.text, "another family")
+        self._say(f"{told.headers['x-proxy-model']} has answered; the client reads the name that it asked for.")
+
+    async def breaker(self) -> None:
+        self._title("Z.AI goes down: after five failures in a row it is left alone, until one request tries it again")
+        down, zai = faults.drop(), self._upstreams_of("zai")
+        for upstream in zai:
+            upstream.always(down)
+        failed = [await self._send("Is anybody there?", GLM, session="glm") for _ in range(3)]
+        failed.append(await self._ask("The fourth that fails.", GLM, session="glm"))
+        self._expect([told.status for told in failed] == [502] * 4, "an honest error")
+        async with asyncio.TaskGroup() as tasks:
+            fifth = tasks.create_task(self._send("And now?", GLM, session="glm"))
+            await self._so(lambda: self._breakers("open"), "an open breaker")
+            for line in unwell((await self.http.get("/health")).json()):
+                self._say(line.strip())
+            seen = {upstream: len(upstream.received) for upstream in zai}
+            for upstream in zai:
+                upstream.well()
+                upstream.script(faults.stall(seconds=PROBE_SECONDS))
+            self._let_in()
+            await self._so(lambda: _messages(seen), "a probe")
+            late = tasks.create_task(self._send("And now?", GLM, session="late"))
+        self._say("It is well again, and the time is over (some ten seconds, which the tour leaves out).")
+        self._show("The fifth has waited, and tries it.", fifth.result())
+        self._show("One that comes meanwhile waits for what becomes of that.", late.result())
+        self._expect(fifth.result().status == late.result().status == 200, "answers")
+        came = _messages(seen)
+        self._expect(len(came) == 2 and came[1] - came[0] >= PROBE_SECONDS, "one probe, and nobody beside it")
+        for upstream in zai:
+            upstream.well()
+
     async def waiting(self) -> None:
         self._title(f"All accounts for {GLM} are limited for {SHORT_SECONDS} s: the request waits")
         self._limit_all("zai", SHORT_SECONDS)
@@ -163,14 +221,43 @@ class Tour:
         """What the operator sees."""
         self._title("GET /account-limits?format=table", numbered=False)
         table = await self.http.get("/account-limits", params={"format": "table"})
-        self.console.print(table.text, markup=False, highlight=False, soft_wrap=True)
+        self._print([table.text])
+
+    async def looking_back(self) -> None:
+        """What the operator can still read of it tomorrow."""
+        self._title(f"proxy why {self.stood_in}", numbered=False)
+        self._print(why.shown((await self.http.get(f"/why/{self.stood_in}")).json(), self.console.width))
+        self._title("proxy usage --by account", numbered=False)
+        found = (await self.http.get("/usage", params={"by": "account"})).json()
+        self._expect(found["total"]["requests"] == self.sent, "every request in the journal")
+        self._print(usage.shown(found, self.console.width))
 
     # helpers of the steps
 
+    async def _so(self, holds: Callable[[], object], what: str) -> None:
+        """Wait until something is so; a promise that it comes to be."""
+        with contextlib.suppress(TimeoutError):
+            await self.box.until(holds, 10)
+        self._expect(bool(holds()), what)
+
+    def _breakers(self, state: str) -> list[str]:
+        """The addresses whose breakers are in this state."""
+        return [each["name"] for each in self.gateway.upstreams() if each["state"] == state]
+
+    def _let_in(self) -> None:
+        """Have it that Z.AI was left alone for as long as it should be."""
+        for seat in (seat for seat in self.gateway.pool.seats if seat.provider == "zai"):
+            for subject, breaker in ((breaker_of(seat.id), seat.breaker), (seat.upstream, seat.address)):
+                over = breaker._replace(until=self.gateway.now(), at=Instant(nextafter(breaker.at, inf)))
+                self.gateway.pool.apply([Tripped(subject, over)])
+
+    def _upstreams_of(self, provider: str) -> list[Account]:
+        own = self.box.host(provider).accounts.values()
+        return [upstream for upstream in self.upstreams.values() if upstream in own]
+
     def _limit_all(self, provider: str, seconds: int) -> None:
-        for upstream in self.upstreams.values():
-            if upstream in self.box.host(provider).accounts.values():
-                upstream.script(refusals.zai_error(1308, resets_in=seconds))
+        for upstream in self._upstreams_of(provider):
+            upstream.script(refusals.zai_error(1308, resets_in=seconds))
 
     def _google(self, told: Told) -> GoogleAccount:
         account = self._upstream(told)
@@ -181,6 +268,12 @@ class Tour:
         return self.upstreams[AccountId(told.headers["x-proxy-account"].partition("/")[2])]
 
     async def _ask(self, text: str, model: str = CLAUDE, *, session: str = "tour", stream: bool = False) -> Told:
+        told = await self._send(text, model, session=session, stream=stream)
+        self._show(text, told)
+        return told
+
+    async def _send(self, text: str, model: str, *, session: str, stream: bool = False) -> Told:
+        self.sent += 1
         body = {
             "model": model,
             "max_tokens": 200,
@@ -189,9 +282,7 @@ class Tour:
         }
         headers = {"x-claude-code-session-id": session}
         async with self.http.stream("POST", "/v1/messages", json=body, headers=headers) as answer:
-            told = await _read(answer)
-        self._show(text, told)
-        return told
+            return await _read(answer)
 
     def _show(self, text: str, told: Told) -> None:
         account = self._name(AccountId(told.headers["x-proxy-account"].partition("/")[2]))
@@ -202,15 +293,19 @@ class Tour:
             f"[bold]{told.headers['x-proxy-reason']}[/bold]  [dim]{escape(text)}[/dim]",
             soft_wrap=True,
         )
-        for line in explain(self.gateway.recent[-1].making()()):
+        rows = (each.making()() for each in reversed(self.gateway.recent))
+        row = next(row for row in rows if row.request == told.headers["request-id"])
+        width = max(len(seat.account.name) for seat in self.gateway.pool.seats)
+        for line in explain(row):
             if line.reason == "not_served":
                 continue
             left = line.until - self.gateway.now() if line.until is not None else 0.0
-            more = line.detail or (REASONS.get(line.reason) if line.verdict == "candidate" else "")
+            more = line.detail or (why.REASONS.get(line.reason) if line.verdict == "candidate" else "")
             said = f"{line.reason}, {more}" if more else line.reason
-            until = f", for {left:.0f} s" if left >= 1.0 else ""
+            until = f", for {lasting(left)}" if left >= 1.0 else ""
+            who = self._name(AccountId(line.account))
             self.console.print(
-                f"      {escape(self._name(AccountId(line.account))):20} {line.verdict}: {escape(said[:100])}{until}",
+                f"      {escape(who):{width}} {line.verdict}: {escape(said[:100])}{until}",
                 style="dim",
                 highlight=False,
                 soft_wrap=True,
@@ -226,12 +321,28 @@ class Tour:
             f"\n[bold]{f'{self.step}. ' if numbered else ''}{escape(text)}[/bold]", highlight=False, soft_wrap=True
         )
 
+    def _print(self, lines: Iterable[str]) -> None:
+        self.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
     def _say(self, text: str) -> None:
         self.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def _expect(self, held: bool, what: str) -> None:
         if not held:
             self.wrong.append(f"step {self.step}: {what}")
+
+
+def _messages(seen: Mapping[Account, int]) -> list[float]:
+    """When each request for a message came to these accounts, behind so many requests of each."""
+    came = [each for upstream, count in seen.items() for each in upstream.received[count:]]
+    return sorted(each.at for each in came if each.heard.target.partition("?")[0].endswith("/messages"))
+
+
+def lasting(seconds: float) -> str:
+    """A time as people say it: "59 s", "15 min", "5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
 
 
 async def _read(answer: httpx.Response) -> Told:

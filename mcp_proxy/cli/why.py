@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from cyclopts import App, Parameter
 
 from accounts.exits import Exit, Trouble
 from mcp_proxy.cli.client import Server, server_of
-from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json, table
+from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json, table, width
 from mcp_proxy.settings import from_process
 
 app = App(
@@ -22,8 +23,9 @@ Examples:
   proxy why req_0123456789
   proxy why --json | jq '.accounts[] | select(.verdict == "refused")'
 
-Takes the `request-id` of an answer, or its `x-upstream-request-id`. Requests are remembered for 90 days; of what was
-asked and answered not a word is.
+Takes the `request-id` of an answer, or its `x-upstream-request-id`. Requests are
+remembered for 90 days ([journal] in the config file); of what was asked and
+answered not a word is.
 
 The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 
@@ -70,7 +72,7 @@ def why(
     if json:
         say_json(found)
         return Exit.OK
-    for line in shown(found):
+    for line in shown(found, width()):
         say(line)
     return Exit.OK
 
@@ -86,22 +88,33 @@ def _asked(server: Server, request: str) -> Mapping[str, Any]:
     return server.checked(reply, "/why").document()
 
 
-def shown(found: Mapping[str, Any]) -> Iterator[str]:
-    """The document, for people: what was asked, how it ended, then the accounts, the chosen one first."""
+def shown(found: Mapping[str, Any], width: int | None = None) -> Iterator[str]:
+    """The document, for people: what was asked, how it ended, then the accounts, the chosen one first.
+
+    width  that the table has to fit into: where it does not, what is told of an account stands below it
+    """
     seconds, tokens = found["seconds"], found["tokens"]
     first = "" if seconds["first_content"] is None else f", first content after {seconds['first_content']:.2f} s"
     yield f"{found['request_id']}  {found['begun']}  {found['asked']}"
     if found["upstream_request_id"]:
         yield f"upstream: {found['upstream_request_id']}"
+    asked = any(account["verdict"] not in ("candidate", "refused") for account in found["accounts"])
+    how = [found["reason"]] if asked else []
+    how += ["waited"] if found["waited"] and found["reason"] != "waited" else []
     ended = found["outcome"] if found["status"] == 200 else f"{found['outcome']}, HTTP {found['status']}"
-    yield f"{ended} after {seconds['total']:.2f} s{first}; {found['reason']}{'; waited' if found['waited'] else ''}"
+    yield f"{ended} after {seconds['total']:.2f} s{first}{''.join(f'; {each}' for each in how)}"
     if tokens["output"] is not None:
         names = ("input", "cache_read", "cache_write", "output", "reasoning")
         yield "tokens: " + ", ".join(f"{name} {tokens[name]}" for name in names if tokens[name] is not None)
     yield ""
-    yield from table(
-        ("Account", "Model", "Verdict", "Reason", "Detail"), [_row(account) for account in found["accounts"]]
-    )
+    head, rows = ("Account", "Model", "Verdict", "Reason", "Detail"), [_row(account) for account in found["accounts"]]
+    lines = list(table(head, rows))
+    if width is None or max(map(len, lines)) <= width:
+        yield from lines
+        return
+    for line, told in zip(table(head[:4], [row[:4] for row in rows]), ["", *(row[4] for row in rows)], strict=True):
+        yield line
+        yield from textwrap.wrap(told, width, initial_indent="    ", subsequent_indent="    ")
 
 
 def _row(account: Mapping[str, Any]) -> tuple[str, ...]:
@@ -110,7 +123,9 @@ def _row(account: Mapping[str, Any]) -> tuple[str, ...]:
     if account["until"]:
         words.append(f"until {account['until']}")
     if account["rank"]:
-        words.append(" ".join(f"{field}={value}" for field, value in account["rank"].items() if field != "lot"))
+        words.append(
+            " ".join(f"{field}={value}" for field, value in account["rank"].items() if value and field != "lot")
+        )
     told = "; ".join(word for word in words if word)
     provider = f"{account['provider']}/" if account["provider"] else ""
     return (f"{provider}{name}", account["model"] or "-", account["verdict"], account["reason"], told)

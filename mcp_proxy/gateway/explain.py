@@ -109,6 +109,8 @@ def _told(steps: list[Step]) -> str:
         if step.outcome == "answered"
         else f"nothing within {step.seconds:.2f} s"
         if step.outcome == "gone"
+        else f"no answer after {step.seconds:.2f} s"
+        if step.blame == "network"
         else f"HTTP {step.status}{f' ({step.bucket})' if step.bucket else ''} after {step.seconds:.2f} s"
         for step in steps
     )

@@ -67,7 +67,8 @@ def nobody(asked: str, decision: Decision, failures: Mapping[AccountId, Failure]
     usable = [refusal for refusal in serving if refusal.reason not in (Reason.DISABLED, Reason.INVALID, Reason.UNPAID)]
     unpaid = next((refusal for refusal in serving if refusal.reason is Reason.UNPAID), None)
     if not usable and not decision.candidates:
-        return _no_account(asked, serving) if unpaid is None else _unpaid(unpaid)
+        shut = [refusal for refusal in decision.refused if refusal.reason in (Reason.NO_LOGIN, Reason.NOT_LOCAL)]
+        return _no_account(asked, [*serving, *shut]) if unpaid is None else _unpaid(unpaid)
     open_still = [refusal for refusal in usable if not _is_limit(refusal)]
     fitting = [refusal for refusal in open_still if refusal.reason is not Reason.TOO_SMALL]
     if not fitting and not decision.candidates and decision.retry_at is not None:

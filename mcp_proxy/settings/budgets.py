@@ -36,6 +36,10 @@ def _budget(sources: Sources, place: str, table: object) -> BudgetSettings:
     if not isinstance(table, Mapping):
         raise SettingsError(f"{place} ({sources.table_name}) must be a table: [{place}]")
     sources.check_keys(table, KEYS, place)
+    for key, read in (("window", values.duration), ("limit", _limit), ("threshold", values.fraction)):
+        if key in table:
+            with sources.noting():  # each of them, and not the first alone
+                _use(sources, place, table, key, read)
     window = _use(sources, place, table, "window", values.duration)
     threshold = _use(sources, place, table, "threshold", values.fraction) if "threshold" in table else THRESHOLD
     return BudgetSettings(

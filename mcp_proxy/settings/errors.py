@@ -14,6 +14,8 @@ Stamp: TypeAlias = tuple[int, int, int] | None
 class SettingsError(Exception):
     """A setting that cannot be used: one or two lines that say where it came from, never a secret's value.
 
+    Its text is the first problem, and how many more there are.
+
     problems  everything that was found wrong, the first being this one
     files     the files that were read, and how they were: a change of one may put it right
     """
@@ -21,8 +23,9 @@ class SettingsError(Exception):
     exit_code = 2
 
     def __init__(self, why: str, problems: Iterable[str] = (), files: Mapping[Path, Stamp] | None = None) -> None:
-        super().__init__(why)
         self.problems = tuple(problems) or (why,)
+        more = len(self.problems) - 1
+        super().__init__(f"{why}\nand {more} more: `proxy config validate` lists them all" if more else why)
         self.files = dict(files or {})
 
 

@@ -185,7 +185,8 @@ def test_the_demo_shows_what_it_promises_and_touches_nothing_of_the_users(tmp_pa
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
-    for reason in ("first_choice", "sticky", "failover", "soft_limited", "waited"):
+    for reason in ("first_choice", "sticky", "failover", "soft_limited", "fallback_model", "waited"):
         assert f"  {reason}  " in run.stdout
+    assert ": open since 20" in run.stdout and "\nproxy why req_" in run.stdout and "\nproxy usage" in run.stdout
     assert "Account Limits (" in run.stdout and "0% (wait 14m)" in run.stdout
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mcp_proxy.cli import usage, why
 from tests.mcp_proxy.cli.conftest import Proxy
 from tests.mcp_proxy.cli.server import KEY, Canned, canned
 
@@ -18,6 +19,7 @@ LIMITS = {
     "accounts": [
         {"provider": "zai", "label": "work", "limits": {"zai/glm-4.6": {}}},
         {"provider": "kimi", "label": "old", "limits": {}},
+        {"provider": "zai", "label": "off", "status": "disabled", "limits": {"zai/glm-4.6": {}}},
     ],
 }
 ANSWERS: dict[str, tuple[int, Any]] = {
@@ -205,6 +207,22 @@ def test_usage_is_a_table_that_says_what_its_cost_means(proxy: Proxy, server: Ca
     assert json.loads(proxy("usage", "--by", "account", "--json").out)["total"] == SPENT
 
 
+def test_usage_fits_a_terminal() -> None:
+    lines = list(usage.shown(USAGE, 80))
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[:2] for line in lines[1:7:4]] == [["Account", "Requests"], ["Account", "Input"]]
+    assert lines[2].startswith("zai/work ") and "$1,234.50+" in lines[2] and "5,000" in lines[6]
+    long = [{**USAGE["groups"][0], "label": "somebody.with.a.long.name@example.com"}]
+    assert max(map(len, usage.shown({**USAGE, "groups": long}, 80))) <= 80
+    assert len(list(usage.shown(USAGE, 120))) == len(list(usage.shown(USAGE))) == len(lines) - 4
+
+
+def test_what_costs_less_than_a_cent_is_not_free() -> None:
+    for cost, told in ((0.0014, "$0.0014+"), (0, "?"), (1.239, "$1.24+"), (None, "?")):
+        lines = list(usage.shown({**USAGE, "total": {**SPENT, "cost_usd": cost}}))
+        assert lines[3].split()[-3] == told
+
+
 def test_usage_of_nothing_ends_with_3(proxy: Proxy, server: Canned) -> None:
     server.answers["/usage?days=2&by=model&provider=kimi"] = (200, {**USAGE, "groups": []})
     ended = proxy("usage", "-d", "2", "-b", "kimi")
@@ -242,6 +260,16 @@ def test_why_tells_the_chosen_one_first_and_of_each_its_reason(proxy: Proxy, ser
         "a1        -      refused  limited   until 2026-11-20T13:00:00Z",
     ]
     assert json.loads(proxy("why", "--json").out) == WHY
+
+
+def test_why_fits_a_terminal_and_says_a_thing_once() -> None:
+    rank = {"soft_limited": 0, "tier": 2}
+    wide = [{**WHY["accounts"][0], "model": "m" * 50, "rank": rank}, WHY["accounts"][1]]
+    lines = list(why.shown({**WHY, "accounts": wide, "reason": "waited", "waited": True}, 80))
+    assert lines[2] == "ok after 2.00 s, first content after 0.50 s; waited"
+    assert max(map(len, lines)) <= 80 and lines[7] == "    answered after 0.40 s; tier=2"
+    nobody = {**WHY, "accounts": WHY["accounts"][1:], "waited": True}
+    assert list(why.shown(nobody))[2] == "ok after 2.00 s, first content after 0.50 s; waited"
 
 
 def test_why_of_a_request_that_nobody_made_ends_with_3(proxy: Proxy, server: Canned) -> None:

@@ -64,7 +64,9 @@ def test_show_says_where_each_value_comes_from(proxy: Proxy, config: Path, monke
 def test_show_of_what_cannot_be_used_is_the_usual_complaint(proxy: Proxy, config: Path) -> None:
     config.write_text("[sever]\n")
     done = proxy("config", "show")
-    assert (done.code, done.out) == (2, "") and "did you mean 'server'" in done.err
+    assert (done.code, done.out) == (2, "") and "did you mean 'server'" in done.err and "more" not in done.err
+    config.write_text("[sever]\n[rooting]\n[lag]\n")
+    assert proxy("status").err.splitlines()[1:] == ["and 2 more: `proxy config validate` lists them all"]
 
 
 def test_path_is_where_the_file_is_or_would_be_whatever_it_holds(
@@ -97,7 +99,10 @@ def test_validate_says_that_a_file_can_be_used(proxy: Proxy, config: Path, tmp_p
 
 def test_validate_lists_everything_that_is_wrong(proxy: Proxy, config: Path, tmp_path: Path) -> None:
     other = tmp_path / "new.toml"
-    other.write_text(f"[server]\nport = 'x'\nprot = 1\n[providers.zai]\napi_key = ['{KEY}']\ntier = -1\n")
+    other.write_text(
+        f"[server]\nport = 'x'\nprot = 1\n[providers.zai]\napi_key = ['{KEY}']\ntier = -1\n"
+        "[[providers.kimi.budget]]\nwindow = '7x'\nlimit = 0\n"
+    )
     done = proxy("config", "validate", str(other))
     assert (done.code, done.out) == (2, "") and KEY not in done.err
     lines = done.err.splitlines()
@@ -106,6 +111,8 @@ def test_validate_lists_everything_that_is_wrong(proxy: Proxy, config: Path, tmp
         "server.port",
         "providers.zai.api_key",
         "providers.zai.tier",
+        "providers.kimi.budget[0].window",
+        "providers.kimi.budget[0].limit",
     ]
     assert all(line.startswith("proxy: ") and str(other) in line for line in lines)
     told = json.loads(proxy("config", "validate", str(other), "--json").out)
@@ -115,7 +122,7 @@ def test_validate_lists_everything_that_is_wrong(proxy: Proxy, config: Path, tmp
 
 def test_validate_needs_the_file_that_it_was_given(proxy: Proxy, tmp_path: Path) -> None:
     done = proxy("config", "validate", str(tmp_path / "absent.toml"))
-    assert done.code == 2 and "there is no file" in done.err
+    assert done.code == 2 and done.err == f"proxy: there is no file {tmp_path / 'absent.toml'}\n"
     done = proxy("config", "validate", "--env-file", str(tmp_path / "absent.env"))
     assert done.code == 2 and "absent.env" in done.err
 

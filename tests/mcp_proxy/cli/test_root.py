@@ -84,6 +84,8 @@ def test_without_a_command_there_is_help(proxy: Proxy) -> None:
         (["accounts", "add", "antigravity"], "did you mean --provider antigravity?"),
         (["accounts", "list", "claude-subscription"], "did you mean --provider claude-subscription?"),
         (["accounts", "list", "--provider", "zai", "zai"], "a word too many. A key"),
+        (["reset", "zai"], "did you mean --provider zai?"),
+        (["limits", "now"], "there is a word too many\n"),
         (["limits", "--no-json"], "--no-json"),
         (["serve", "--soft-limit", "nan"], "--soft-limit is not between 0 and 1"),
         (["serve", "--soft-limit", "1.5"], "--soft-limit is not between 0 and 1"),

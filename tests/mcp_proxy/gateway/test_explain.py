@@ -313,6 +313,15 @@ def test_a_candidate_is_told_what_it_was_behind_in(behind: str) -> None:
     ]
 
 
+def test_who_gave_no_answer_has_no_status_of_its_own() -> None:
+    steps = tuple(
+        Step("a", "zai", "m", "failed", 0.1, status, blame) for status, blame in ((502, "network"), (500, "provider"))
+    )
+    row = Row(begun=NOW, total=1.0, request="r", asked="m", outcome="failed", status=502, reason="failover",
+              stream=True, detail=pack(Detail(FIELDS, (), steps)))  # fmt: skip
+    assert explain(row)[0].detail == "no answer after 0.10 s, then HTTP 500 after 0.10 s"
+
+
 def test_what_an_upstream_wrote_is_not_kept() -> None:
     told = "limited: you asked for `the recipe of the cake`"
     held = (seat("a", closed=closed(30, why=told)), seat("b", invalid=told), seat("c"))

@@ -96,6 +96,11 @@ def test_without_a_usable_account_a_client_should_not_retry() -> None:
     verdict = nobody("m", decision(("a", BAD, None)), {}, NOW)
     assert verdict.headers == (("x-should-retry", "false"),)
     assert "proxy accounts list" in verdict.message
+    gone = Refused(AccountId("off"), OFF)
+    for reason in (NO_LOGIN, NOT_LOCAL):
+        barred = Refused(AccountId("plan"), reason, None, "the request brings no login")
+        told = nobody("m", Decision((), (gone, barred)), {}, NOW)
+        assert (told.status, "brings no login" in told.message) == (503, True)
 
 
 @pytest.mark.parametrize(
