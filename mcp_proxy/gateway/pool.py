@@ -104,6 +104,7 @@ class Pool:
         if surplus > 0:
             for account in [each.id for each in self._own.values() if not each.in_flight][:surplus]:
                 del self._own[account]
+                self._breakers.pop(breaker_of(account), None)
 
     def _recall(self, account: AccountId) -> None:
         """Make the seat of a caller that an earlier process learnt something about."""
