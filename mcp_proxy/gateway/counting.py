@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mcp_proxy.core.failure import Blame, Failure, Refusal
+from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, read_all
 from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
@@ -21,7 +21,7 @@ from mcp_proxy.gateway.catalog import Catalog
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import unserved
-from mcp_proxy.routing.decide import decide
+from mcp_proxy.routing.decide import decide, probed
 from mcp_proxy.routing.facts import Candidate, Facts, Policy, Seat, stored_as
 
 COUNT_SECONDS = 2.0
@@ -70,7 +70,7 @@ class Counter:
         for candidate in candidates:
             if self._unsupported.get((stored_as(candidate.account), candidate.offer.model), now) > now:
                 continue
-            if (asked := self._counting(candidate)) is not None:
+            if (asked := self._counting(candidate, now)) is not None:
                 counted = await self._ask(ask, candidate, *asked)
                 return await self._estimated(ask, candidate.offer.model) if counted is None else counted
         return await self._estimated(ask, first.model)
@@ -79,9 +79,11 @@ class Counter:
         """What the model is likely to count, as far as its answers have taught us."""
         return self._calibration.tokens(model, await apart(measure, len(ask.body), ask.body))
 
-    def _counting(self, candidate: Candidate) -> tuple[Provider, Seat] | None:
-        """The candidate and its provider, if that counts at all."""
+    def _counting(self, candidate: Candidate, now: Instant) -> tuple[Provider, Seat] | None:
+        """The candidate and its provider, if that counts at all; none that a single request has to try first."""
         seat = self._pool.seat(candidate.account)
+        if seat is not None and probed(seat, candidate.offer, now):
+            return None
         provider = self._catalog.provider(seat.account) if seat else None
         return (provider, seat) if seat is not None and provider is not None and provider.counts else None
 
@@ -105,7 +107,7 @@ class Counter:
             return counted
         if response.status not in (200, 404, 429, 501):
             failure = provider.read_failure(Refusal(response.status, response.headers, body), candidate.offer, now)
-            failure = given_back(failure, seat)
+            failure = given_back(scrubbed(failure, access.token.value.reveal()), seat)
             return failure if failure.blame is Blame.REQUEST else None
         if response.status != 429:
             self._unsupported[seat.stored, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)

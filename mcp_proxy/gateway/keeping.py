@@ -8,6 +8,7 @@ from collections import deque
 import structlog
 
 from mcp_proxy.core.change import Change, StateStore
+from mcp_proxy.state.worth import unquoted
 
 log = structlog.get_logger("mcp_proxy.state")
 
@@ -25,8 +26,8 @@ class Keeper:
         self._failing = False
 
     def record(self, change: Change) -> None:
-        """Keep this change soon."""
-        self._queue.append(change)
+        """Keep this change soon; no upstream's words with it."""
+        self._queue.append(unquoted(change))
 
     async def run(self) -> None:
         """Write what is queued, for ever."""

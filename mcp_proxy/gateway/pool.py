@@ -104,6 +104,7 @@ class Pool:
         if surplus > 0:
             for account in [each.id for each in self._own.values() if not each.in_flight][:surplus]:
                 del self._own[account]
+                self._breakers.pop(breaker_of(account), None)
 
     def _recall(self, account: AccountId) -> None:
         """Make the seat of a caller that an earlier process learnt something about."""
@@ -394,10 +395,12 @@ def _for_caller(caller: str | None, seat: Seat) -> Seat:
 
 
 def _with_knowledge(seat: Seat, known: Seat) -> Seat:
+    """The seat with what is known of it; what was counted for a budget that is no more is no knowledge."""
+    gone = {budget.bucket for budget in known.budgets} - {budget.bucket for budget in seat.budgets}
     return replace(
         seat,
-        quotas=known.quotas,
-        closed=known.closed,
+        quotas={bucket: quota for bucket, quota in known.quotas.items() if bucket not in gone},
+        closed={bucket: closed for bucket, closed in known.closed.items() if bucket not in gone},
         in_flight=known.in_flight,
         last_used=known.last_used,
     )

@@ -99,10 +99,10 @@ def _named(wanted: _Wanted, asked: str, seats: list[Seat], policy: Policy) -> Wa
     found = _exact(name, seats, policy)
     if not found and wanted.bound is not None and (bound := _bound(name, policy.providers)) is not None:
         model, own = bound[0], _of(bound[1], seats)
-        if "*" in model:
+        if "*" in model and wanted.aliased:
             return _covered(model, size_of(asked), own)
         return _exact(model, own, policy) or _any(model, own, policy) or _by_size(size_of(model), own)
-    if not found and "*" in name:
+    if not found and "*" in name and wanted.aliased:
         return _covered(name, size_of(asked), seats)
     found = _any(name, seats, policy) | found
     if not found:

@@ -30,8 +30,22 @@ MISTAKEN = (
     "(Claude Code: ANTHROPIC_CUSTOM_HEADERS)"
 )
 
-FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"})
-FORWARDED_START = b"x-forwarded-"
+FORWARDED = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-forwarded",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-original-forwarded-for",
+        b"x-envoy-external-address",
+        b"true-client-ip",
+        b"fastly-client-ip",
+        b"fly-client-ip",
+    }
+)
+FORWARDED_START = (b"x-forwarded-", b"cf-", b"tailscale-")
 """What a proxy in front of us says of who asks: then it is not who is connected."""
 
 RETRY_NEVER = (("x-should-retry", "false"),)
@@ -125,7 +139,9 @@ class Door:
         peer  the address that is connected; None: not known
         """
         passed_on = any(name in FORWARDED or name.startswith(FORWARDED_START) for name, _ in headers)
-        return self.loopback and not passed_on and peer is not None and is_loopback(peer)
+        host = host_name(_first(headers, b"host") or "")
+        asked_here = host is not None and is_loopback(host)  # a tunnel passes on by what name it was asked
+        return self.loopback and asked_here and not passed_on and peer is not None and is_loopback(peer)
 
     def _is_key(self, given: list[bytes]) -> bool:
         # a list, not a generator: every value is looked at, whichever is right

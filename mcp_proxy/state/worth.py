@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Tallied, Tripped, Used
+from mcp_proxy.core.quota import BILLING, Bucket, Kind
 from mcp_proxy.core.time import Instant, Seconds
 
 MAX_CONVERSATIONS = 10_000
@@ -76,3 +78,25 @@ def worth_keeping(change: Change, now: Instant) -> bool:
     else:
         learnt, over = change.at, Instant(change.warm_until + GRACE)
     return over > now and learnt <= now + AHEAD
+
+
+def unquoted(change: Change) -> Change:
+    """A change as it is kept: in our words. An upstream's may quote what was asked, and are for memory alone.
+
+    What opens a bucket is ours already, and so is what closes a budget.
+    """
+    if isinstance(change, Tripped) and change.breaker.why:
+        return replace(change, breaker=change.breaker._replace(why=f"HTTP {change.breaker.status}"))
+    if isinstance(change, Limited) and change.limit.until > change.limit.read_at and not _counted(change.limit.bucket):
+        return replace(change, limit=replace(change.limit, why=_told(change.limit.bucket)))
+    return change
+
+
+def _counted(bucket: Bucket) -> bool:
+    return bucket.name.startswith(("budget-", "own-budget-"))
+
+
+def _told(bucket: Bucket) -> str:
+    if bucket == BILLING:
+        return "payment required"
+    return "no such model" if bucket.kind is Kind.ABSENCE else f"{bucket.name} limit"

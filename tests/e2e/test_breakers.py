@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from mcp_proxy.core.breaker import Breaker
 from mcp_proxy.core.change import Tripped, breaker_of
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.time import Instant
 from mcp_proxy.routing import breaker
 from mcp_proxy.sandbox import Sandbox, refusals
 from mcp_proxy.state.sqlite import SqliteStore
-from tests.e2e.harness import Proxy, running, settings
+from tests.e2e.harness import Proxy, message, running, settings
 
 
 def time_is_over(proxy: Proxy, label: str) -> None:
@@ -71,3 +72,17 @@ async def test_reset_by_its_owner_is_at_once_and_in_the_store(tmp_path: Path) ->
             assert "forgotten by hand" in repr(kept.load(proxy.gateway.now()))
             kept.close()
             assert (await proxy.ask()).status_code == 200
+
+
+async def test_a_count_is_no_probe(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a = box.account("anthropic", alias="a", windows=())
+        async with running(tmp_path, box, ("anthropic", a)) as proxy:
+            counted = {key: value for key, value in message().items() if key != "max_tokens"}
+            opened = Breaker(5, 1, proxy.gateway.now(), proxy.gateway.now(), 500, "down")
+            proxy.gateway.pool.apply([Tripped(breaker_of(AccountId(proxy.ids["a"])), opened)])
+            for asked in (0, 1):
+                answer = await proxy.client.post("/v1/messages/count_tokens", json=counted)
+                assert answer.status_code == 200 and answer.json()["input_tokens"] > 0
+                assert [each.path for each in a.received].count("/v1/messages/count_tokens") == asked
+                assert (await proxy.ask()).status_code == 200

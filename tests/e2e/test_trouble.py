@@ -6,15 +6,18 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway import asking
 from mcp_proxy.sandbox import Fault, Sandbox, faults, lies, refusals
-from tests.e2e.harness import KEY, Proxy, last_message, message, running
+from mcp_proxy.state.sqlite import SqliteStore
+from tests.e2e.harness import KEY, Proxy, last_message, message, running, settings
 
 BEFORE_CONTENT: list[Fault] = [
     faults.drop(),
@@ -258,3 +261,21 @@ async def test_the_body_is_let_go_once_the_answer_has_begun(tmp_path: Path) -> N
         async with running(tmp_path, box, ("anthropic", a)) as proxy:
             await proxy.ask("x" * 100_000)
             assert [each.ask.body for each in proxy.gateway.recent] == [b""]
+
+
+async def test_what_an_upstream_quotes_of_a_request_is_not_in_the_state_file(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic"]) as box:
+        a, b = box.account("anthropic", alias="a"), box.account("anthropic", alias="b")
+        async with running(tmp_path, box, ("anthropic", a), ("anthropic", b)) as proxy:
+            quoting = "cannot read: the words of a client"
+            a.always(refusals.api_error(500, "api_error", quoting))
+            b.always(refusals.not_found_model(quoting))
+            for number in range(6):
+                await proxy.ask(session=f"s{number}")
+        at = settings(tmp_path).paths.state_file
+        kept = SqliteStore(at, read_only=True)
+        held = repr(kept.load(Instant(time.time())))
+        kept.close()
+        assert "HTTP 500" in held and "no such model" in held
+        assert "the words of a client" not in held
+        assert all(b"words of a client" not in each.read_bytes() for each in at.parent.glob("state.db*"))

@@ -29,7 +29,8 @@ from mcp_proxy.transport.pool import Clients
 from tests.e2e.harness import in_front_of
 from tests.e2e.harness import message as ask
 from tests.faults.answers import CANARY, NO_MODELS, STREAM, Turns, is_told, is_whole, kept, large, one, sound, two
-from tests.faults.speech import answer
+from tests.faults.secrets import MARK
+from tests.faults.speech import answer, refusal
 from tests.faults.upstream import Talk, Upstream, by_path, saying, upstream
 
 WAYS = {"whole": False, "streamed": True}
@@ -256,3 +257,14 @@ LEAST = {"any": 65, "streamed": 20, "whole": 2, "cut": 13}
 """It only grows."""
 
 DELTA_BEGINS = b"event: content_block_delta"
+
+
+async def test_a_count_that_is_refused_quotes_no_credential(tmp_path: Path) -> None:
+    """P7, U9."""
+    key = f"key-of-a0-{MARK}"
+    said = refusal(400, "invalid_request_error", f"what is {key} to me")
+    play = by_path({"/v1/messages/count_tokens": saying(said)}, saying(NO_MODELS))
+    async with upstream(play) as a0, in_front_of(tmp_path, a0) as proxy:
+        reply = await proxy.client.post("/v1/messages/count_tokens", json=ask())
+        assert reply.status_code == 400 and "what is" in reply.text
+        assert key not in reply.text

@@ -21,6 +21,9 @@ from mcp_proxy.dialects.json_text import elements, loads, members_at, quoted
 
 THOUGHTS = ("thinking", "redacted_thinking")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
+_ID_AT = {"tool_use": "id", "tool_result": "tool_use_id"}
+"""Where the ids of client tools stand. Those of other tools are left alone: each kind has a pattern of its own."""
+
 _SERVER_ID = re.compile(r"srvtoolu_[a-zA-Z0-9_]+")
 
 
@@ -79,8 +82,8 @@ def sound(body: bytes, messages: Span, seals: tuple[str, ...]) -> bool:
                         return False
                 case "tool_use":
                     ids.append(block.id or "")
-                case _ if block.tool_use_id is not None:
-                    ids.append(block.tool_use_id)
+                case "tool_result":
+                    ids.append(block.tool_use_id or "")
     return not ids or ("" not in ids and _ID.fullmatch("".join(ids)) is not None)
 
 
@@ -92,13 +95,8 @@ def repaired(body: bytes, messages: Span, rules: Rules, *, unsigned: bool) -> Ch
     change = Change()
     spans = elements(body, messages)
     turns = [_turn(body, span) for span in spans]
-    foreign = {
-        block["id"]
-        for turn in turns
-        for _, block in turn
-        if block.get("type") == "server_tool_use" and isinstance(block.get("id"), str)
-        if rules.signed and not _SERVER_ID.fullmatch(block["id"])
-    }
+    foreign = {id for id in _used(turns, "server_tool_use") if rules.signed and not _SERVER_ID.fullmatch(id)}
+    answered = foreign - _used(turns, "tool_use") if foreign else foreign
     empty: set[int] = set()
     lost: set[int] = set()
     inner: list[tuple[int, list[Edit]]] = []
@@ -106,7 +104,7 @@ def repaired(body: bytes, messages: Span, rules: Rules, *, unsigned: bool) -> Ch
         leaving: set[int] = set()
         edits: list[Edit] = []
         for place, (span, block) in enumerate(turn):
-            if name := _unwanted(block, rules, foreign, unsigned):
+            if name := _unwanted(block, rules, answered if block.get("type") == "tool_result" else foreign, unsigned):
                 change.note(name)
                 leaving.add(place)
                 if block["type"] in THOUGHTS:
@@ -132,6 +130,12 @@ def _turn(body: bytes, span: Span) -> list[tuple[Span, dict[str, Any]]]:
     return blocks if all(isinstance(block, dict) for _, block in blocks) else []
 
 
+def _used(turns: list[list[tuple[Span, dict[str, Any]]]], kind: str) -> set[str]:
+    """The ids of the uses of one kind of tools."""
+    blocks = (block for turn in turns for _, block in turn if block.get("type") == kind)
+    return {id for block in blocks if isinstance(id := block.get("id"), str)}
+
+
 def _unwanted(block: dict[str, Any], rules: Rules, foreign: set[str], unsigned: bool) -> Name | None:
     kind = block.get("type")
     if kind in THOUGHTS and unsigned:
@@ -146,8 +150,9 @@ def _unwanted(block: dict[str, Any], rules: Rules, foreign: set[str], unsigned: 
 
 def _ids(body: bytes, span: Span, block: dict[str, Any]) -> list[Edit]:
     """A tool's id brought into the pattern, in its use and in its result alike."""
-    key = "id" if block.get("type") == "tool_use" else "tool_use_id"
-    given = block.get(key)
+    kind = block.get("type")
+    key = _ID_AT.get(kind) if isinstance(kind, str) else None
+    given = block.get(key) if key is not None else None
     if not isinstance(given, str) or _ID.fullmatch(given):
         return []
     value = quoted(mapped(given))

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from accounts.model import Account, AccountId, CallersOwn, ClaudeCodeLogin, Secret, Token
+from mcp_proxy.core.breaker import SOUND
 from mcp_proxy.core.change import Change, QuotaRead, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.messages import Ask, Endpoint, Span
@@ -20,6 +21,7 @@ from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.report import limits, status
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Policy, Reason, Serving, Target
+from mcp_proxy.routing.react import Lesson
 from mcp_proxy.state.memory import MemoryStore
 from tests.fakes import FakeResponse, FakeTransport
 from tests.mcp_proxy.gateway.kit import FakeLedger, House, entry, sayso
@@ -82,8 +84,10 @@ def test_callers_leave_when_there_are_too_many_but_for_those_in_use(monkeypatch:
         of.of(name)
     of.begin(own("a"))
     of.of("b")
+    of.learn(own("c"), Lesson(stumbled=True), NOW)
     of.of("d")
     assert [each.caller for each in of.callers] == ["a", "b", "d"], "c was not used for longest, a is in use"
+    assert of.of("c")[0].breaker is SOUND, "what was known of it has left with it"
 
 
 def test_a_target_names_the_callers_own_seats() -> None:

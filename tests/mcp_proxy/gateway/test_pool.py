@@ -11,6 +11,7 @@ from mcp_proxy.core.change import Change, Limited, QuotaRead, Served
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.quota import ACCOUNT, Quota, RateLimit
 from mcp_proxy.gateway.pool import MAX_CONVERSATIONS, Pool
+from mcp_proxy.routing.budget import budget
 from mcp_proxy.routing.react import Lesson
 from mcp_proxy.state.memory import MemoryStore
 from tests.mcp_proxy.routing.seats import FIVE_HOURS, MODEL, NOW, WEEK, at, closed, quota, seat
@@ -202,3 +203,17 @@ def test_a_seat_in_hand_does_not_change() -> None:
     assert learning.seats == (
         seat("a", quotas=quota(0.1, read=0), closed=closed(60, read=0)),
     )  # fmt: skip
+
+
+def test_a_budget_that_is_set_no_more_leaves_nothing_behind_and_counts_on_once_it_is_back() -> None:
+    week = budget("7d", 7 * 86_400.0, 100, shared=False)
+    of = Pool()
+    of.replace_all([replace(seat("a"), budgets=(week,))])
+    of.apply([read(0.5, -1)])
+    of.spend(A, 100, NOW)
+    assert of.seats[0].quotas[week.bucket].left == 0.0 and week.bucket in of.seats[0].closed
+    of.replace_all([seat("a")])
+    assert set(of.seats[0].quotas) == {FIVE_HOURS} and not of.seats[0].closed
+    of.replace_all([replace(seat("a"), budgets=(week,))])
+    of.read_budgets(NOW)
+    assert of.seats[0].quotas[week.bucket].left == 0.0 and week.bucket in of.seats[0].closed

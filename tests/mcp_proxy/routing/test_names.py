@@ -118,6 +118,8 @@ WHO: list[tuple[str, str, list[Seat], Policy, dict[str, str]]] = [
     ("an alias replaces the name", "fast", [ZAI, KIMI], aliased(fast="k3"), {"kimi": "k3"}),
     ("and binds it", "claude-haiku-9", [ZAI, CLAUDE], aliased(**{"claude-haiku-*": "zai/glm-air"}), {"zai": "glm-air"}),
     ("an alias to a size", "fast", [ZAI], aliased(fast="claude-haiku-1"), {"zai": "glm-air"}),
+    ("a client's own star is a letter like others", "zai/*", [ZAI, KIMI], NO_POLICY, {}),
+    ("also without a provider", "*", [ZAI, KIMI], NO_POLICY, {}),
     ("an alias to nobody", "glm", [ZAI], aliased(glm="gone"), {}),
     ("an alias is not followed twice", "a", [ZAI, KIMI], aliased(a="b", b="k3"), {}),
     ("an alias before a tier", "claude-haiku-9", [ZAI, KIMI, CLAUDE], Policy(

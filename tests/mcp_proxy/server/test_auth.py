@@ -304,9 +304,31 @@ def test_a_key_that_looks_like_a_login_is_no_callers() -> None:
         ("", b"accept", False),
         (None, b"accept", False),
         *(("127.0.0.1", name, False) for name in (b"forwarded", b"via", b"x-real-ip", b"x-forwarded-for")),
+        *(
+            ("127.0.0.1", name, False)
+            for name in (b"cf-ray", b"x-forwarded", b"tailscale-user-login", b"fly-client-ip")
+        ),
         ("127.0.0.1", b"x-forwarded-proto", False),
     ],
 )
 def test_local_is_who_is_connected_from_here_and_for_nobody_else(peer: str | None, header: bytes, local: bool) -> None:
-    assert Door(KEY, loopback=True).is_local([(header, b"x")], peer) is local
-    assert Door(KEY).is_local([(header, b"x")], peer) is False
+    headers = [(b"host", b"localhost:8080"), (header, b"x")]
+    assert Door(KEY, loopback=True).is_local(headers, peer) is local
+    assert Door(KEY).is_local(headers, peer) is False
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        (b"localhost:8080", True),
+        (b"LOCALHOST.", True),
+        (b"127.0.0.1", True),
+        (b"[::1]:8080", True),
+        (b"proxy.lan", False),
+        (b"host.docker.internal:8080", False),
+        (b"192.0.2.1", False),
+        (b"", False),
+    ],
+)
+def test_who_asks_for_another_name_came_through_a_tunnel(host: bytes, local: bool) -> None:
+    assert Door(KEY, loopback=True).is_local([(b"host", host)], "127.0.0.1") is local

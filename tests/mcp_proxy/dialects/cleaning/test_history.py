@@ -21,6 +21,11 @@ HIDDEN = {"type": "redacted_thinking", "data": "RXh0ZW5kZWQ="}
 SERVER = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {}}
 FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
 
+MCP = [
+    {"type": "mcp_tool_use", "id": "mcp.1", "name": "ls", "input": {}, "server_name": "files"},
+    {"type": "mcp_tool_result", "tool_use_id": "mcp.1", "content": []},
+]
+
 
 def thought(**fields: Any) -> dict[str, Any]:
     return {"type": "thinking", "thinking": "hm", **fields}
@@ -70,6 +75,18 @@ CASES: list[tuple[str, list[Any], list[Any], tuple[str, ...]]] = [
         ["a", [{**SERVER, "id": "call_1"}, {**FOUND, "tool_use_id": "call_1"}, TEXT, use("t")], [result("t")]],
         ["a", [TEXT, use("t")], [result("t")]],
         ("server_tool",),
+    ),
+    (
+        "another server's, by the name of a client's tool",
+        ["a", [{**SERVER, "id": "call_1"}, use("call_1")], [result("call_1")]],
+        ["a", [use("call_1")], [result("call_1")]],
+        ("server_tool",),
+    ),
+    (
+        "another kind of tool",
+        ["a", [*MCP, TEXT, use("t")], [result("t")]],
+        ["a", [*MCP, TEXT, use("t")], [result("t")]],
+        (),
     ),
     (
         "both",
