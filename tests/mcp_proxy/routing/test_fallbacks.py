@@ -180,11 +180,29 @@ def test_who_binds_a_request_to_a_provider_gets_no_stand_in_elsewhere() -> None:
 
 
 def test_the_operators_row_replaces_the_built_in_one() -> None:
-    policy = Policy(fallbacks={**BUILT_IN, "claude-opus-4-6-thinking": ("zai/glm-4.7", "gemini-3-flash")})
+    row = {"claude-opus-4-6-thinking": ("zai/glm-4.7", "gemini-3-flash")}
+    policy = Policy(fallbacks={**BUILT_IN, **row}, providers=KNOWN)
     assert ways("claude-opus-4-6-thinking", GOOGLE, GLM, policy=policy) == {
         "google": ["claude-opus-4-6-thinking", "gemini-3-flash-agent@2", "claude-sonnet-4-6@3"],
         "glm": ["glm-4.7@1"],
     }
+
+
+def test_a_stand_in_that_is_bound_to_a_provider_is_no_others() -> None:
+    table = {"glm-5": ("antigravity/claude-sonnet-4-5",)}
+    assert ways("glm-5", GLM, CLAUDE, GOOGLE, policy=Policy(fallbacks=table, providers=KNOWN)) == {
+        "glm": ["glm-5"],
+        "google": ["claude-sonnet-4-6@1"],
+    }
+
+
+def test_a_stand_in_may_be_any_model_where_its_provider_takes_every_name() -> None:
+    table = {"glm-5": ("custom/local-coder", "other")}
+    policy = Policy(fallbacks=table, providers=KNOWN | {provider("custom")})
+    assert ways("glm-5", GLM, seat("own", provider="custom", offers=(), any=True), policy=policy)["own"] == [
+        "glm-5",
+        "local-coder@1",
+    ]
 
 
 def test_what_the_operator_says_stands_in_comes_before_another_of_the_same_size() -> None:
