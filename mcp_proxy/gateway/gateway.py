@@ -127,7 +127,6 @@ class Gateway:
         await self.roster.load()
         self.pool.restore(await asyncio.to_thread(self._store.load, self._clock.now()))
         self.pool.read_budgets(self._clock.now())
-        self.pool.read_budgets(self._clock.now())
         jobs: tuple[tuple[str, Callable[[], Any]], ...] = (
             ("accounts", self.roster.follow),
             ("quotas", self._readings.run),
@@ -228,7 +227,7 @@ class Gateway:
 
     def metrics(self) -> str:
         """The `/metrics` document."""
-        return metrics.exposition(self.counters, self.pool.seats, self._clock.now())
+        return metrics.exposition(self.counters, self.pool.seats, self._clock.now(), self.pool.callers)
 
     def _in_use(self) -> list[Account]:
         """The accounts that may be asked again soon."""

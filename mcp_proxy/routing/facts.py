@@ -11,7 +11,7 @@ import msgspec
 
 from accounts.model import Account
 from mcp_proxy.core.breaker import SOUND, Breaker
-from mcp_proxy.core.ids import AccountId, ModelId, ProviderName, RequestId
+from mcp_proxy.core.ids import AccountId, ModelId, ProviderName, RequestId, stored_id
 from mcp_proxy.core.provider import Offer, Serves, Size
 from mcp_proxy.core.quota import Bucket, Quota, RateLimit
 from mcp_proxy.core.time import Instant
@@ -76,7 +76,7 @@ class Seat(msgspec.Struct, frozen=True):
     @property
     def stored(self) -> AccountId:
         """The id that its account is stored under: a caller's own seat has its caller's name behind it."""
-        return AccountId(self.account.id.removesuffix(f"@{self.caller}")) if self.caller else self.account.id
+        return stored_id(self.account.id, self.caller)
 
     @property
     def provider(self) -> ProviderName:

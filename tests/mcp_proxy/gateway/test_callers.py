@@ -20,6 +20,7 @@ from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.report import limits, status
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Policy, Reason, Serving, Target
+from mcp_proxy.routing.react import Lesson
 from mcp_proxy.state.memory import MemoryStore
 from tests.fakes import FakeResponse, FakeTransport
 from tests.mcp_proxy.gateway.kit import FakeLedger, House, entry, sayso
@@ -80,10 +81,13 @@ def test_callers_leave_when_there_are_too_many_but_for_those_in_use(monkeypatch:
     of = pool()
     for name in "abc":
         of.of(name)
+    of.learn(own("c"), Lesson(stumbled=True), NOW)
+    assert of.of("c")[0].breaker.failures == 1
     of.begin(own("a"))
     of.of("b")
     of.of("d")
     assert [each.caller for each in of.callers] == ["a", "b", "d"], "c was not used for longest, a is in use"
+    assert not of.of("c")[0].breaker.failures, "it left with all that was known of it"
 
 
 def test_a_target_names_the_callers_own_seats() -> None:
