@@ -6,10 +6,11 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
+from mcp_proxy.core.patterns import matches
 from mcp_proxy.core.provider import Offer, Size
 from mcp_proxy.routing.facts import Policy, Route, Seat, Serving, Target
 from mcp_proxy.routing.fallbacks import chain, nearest
-from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC, alias_of, matches, size_of, unmarked
+from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC, alias_of, size_of, unmarked
 
 Ways = dict[AccountId, Serving]
 
