@@ -261,10 +261,10 @@ def simulate(folder: Path, requests: int, seed: int) -> list[Went]:
 
 
 def test_of_random_requests_it_is_told_what_was_so(tmp_path: Path) -> None:
-    wents = simulate(tmp_path, 1500, 1)
-    assert sum(len(went.attempts) > 1 for went in wents) > 100, "some failed over"
-    assert sum(went.course.waited for went in wents) > 20, "some waited"
-    assert sum(not went.attempts for went in wents) > 20, "of some nobody was asked"
+    wents = simulate(tmp_path, 400, 1)
+    assert sum(len(went.attempts) > 1 for went in wents) > 30, "some failed over"
+    assert sum(went.course.waited for went in wents) > 5, "some waited"
+    assert sum(not went.attempts for went in wents) > 5, "of some nobody was asked"
     assert any(went.detail().later for went in wents), "in some something changed on the way"
     assert any(line.step for went in wents for line in explain(went.row())), "some were served by a fallback model"
 
