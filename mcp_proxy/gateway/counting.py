@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mcp_proxy.core.failure import Blame, Failure, Refusal
+from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, read_all
 from mcp_proxy.core.ids import AccountId, RequestId
 from mcp_proxy.core.messages import Ask
@@ -105,7 +105,7 @@ class Counter:
             return counted
         if response.status not in (200, 404, 429, 501):
             failure = provider.read_failure(Refusal(response.status, response.headers, body), candidate.offer, now)
-            failure = given_back(failure, seat)
+            failure = given_back(scrubbed(failure, access.token.value.reveal()), seat)
             return failure if failure.blame is Blame.REQUEST else None
         if response.status != 429:
             self._unsupported[candidate.account, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
