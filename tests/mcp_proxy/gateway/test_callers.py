@@ -18,6 +18,7 @@ from mcp_proxy.gateway import pool as pools
 from mcp_proxy.gateway.callers import given_back, own_access, own_target
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.report import limits, status
+from mcp_proxy.routing.budget import budget
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Policy, Reason, Serving, Target
 from mcp_proxy.routing.react import Lesson
@@ -88,6 +89,23 @@ def test_callers_leave_when_there_are_too_many_but_for_those_in_use(monkeypatch:
     of.of("d")
     assert [each.caller for each in of.callers] == ["a", "b", "d"], "c was not used for longest, a is in use"
     assert not of.of("c")[0].breaker.failures, "it left with all that was known of it"
+
+
+def test_failures_of_a_callers_seat_are_known_when_accounts_change() -> None:
+    of = pool()
+    of.of("a")
+    of.learn(own("a"), Lesson(stumbled=True), NOW)
+    of.replace_all([seat("plan", caller=""), seat("key")])
+    assert of.of("a")[0].breaker.failures == 1
+
+
+def test_what_callers_use_counts_for_the_account_that_their_seats_are_made_of() -> None:
+    of, window = pool(), budget("5h", 18_000.0, 1000, shared=False)
+    of.replace_all([seat("plan", caller="", budgets=(window,))])
+    of.of("a"), of.of("b")
+    of.spend(own("a"), 400, NOW)
+    of.spend(own("b"), 200, NOW)
+    assert [each.quotas[window.bucket].left for each in (*of.seats, *of.callers)] == [0.4, 0.4, 0.4]
 
 
 def test_a_target_names_the_callers_own_seats() -> None:
