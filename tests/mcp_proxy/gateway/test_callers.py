@@ -16,6 +16,7 @@ from mcp_proxy.core.quota import ACCOUNT, Quota
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway import pool as pools
 from mcp_proxy.gateway.callers import given_back, own_access, own_target
+from mcp_proxy.gateway.metrics import Counters, exposition
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.report import limits, status
 from mcp_proxy.routing.budget import budget
@@ -106,6 +107,14 @@ def test_what_callers_use_counts_for_the_account_that_their_seats_are_made_of() 
     of.spend(own("a"), 400, NOW)
     of.spend(own("b"), 200, NOW)
     assert [each.quotas[window.bucket].left for each in (*of.seats, *of.callers)] == [0.4, 0.4, 0.4]
+
+
+def test_callers_are_in_flight_as_the_account_that_their_seats_are_made_of() -> None:
+    of = pool()
+    for caller in "ab":
+        of.of(caller)
+        of.begin(own(caller))
+    assert 'mcp_proxy_in_flight{account="zai/plan"} 2\n' in exposition(Counters(), of.seats, NOW, of.callers)
 
 
 def test_a_target_names_the_callers_own_seats() -> None:
