@@ -59,13 +59,15 @@ class Failure:
     unsigned: bool = False
 
 
-def scrubbed(failure: Failure, secret: str) -> Failure:
-    """The failure without a secret that its upstream may have quoted back."""
-    message = hidden(failure.message, secret)
-    body = hidden_bytes(failure.body, secret) if failure.body is not None else None
-    return (
-        failure if (message, body) == (failure.message, failure.body) else replace(failure, message=message, body=body)
-    )
+def scrubbed(failure: Failure, *secrets: str) -> Failure:
+    """The failure without secrets that its upstream may have quoted back."""
+    message, body = failure.message, failure.body
+    for secret in secrets:
+        message = hidden(message, secret)
+        body = hidden_bytes(body, secret) if body is not None else None
+    if (message, body) == (failure.message, failure.body):
+        return failure
+    return replace(failure, message=message, body=body)
 
 
 TELLING = 16

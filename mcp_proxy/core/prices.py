@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mcp_proxy.core.patterns import closest, matches
 from mcp_proxy.core.time import Instant
 
 MILLION = 1_000_000
@@ -84,14 +85,9 @@ def bare(model: str) -> str:
     return _MARKS.sub("", model.lower().rpartition("/")[2])
 
 
-def covers(pattern: str, model: str) -> bool:
-    """Whether a pattern stands for a name."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.lower().split("*"))), model) is not None
-
-
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The operator's own prices, by name or pattern, before the list. They hold for all time."""
+    """The operator's own prices, by name or pattern, before the list: the closest, and for all time."""
 
     own: Mapping[str, Price]
     listed: Sequence[Line] = LIST
@@ -104,10 +100,11 @@ class Prices:
     def price(self, model: str, at: Instant) -> Price | None:
         """What a model cost at a moment; None where nobody knows."""
         name = bare(model)
-        for pattern, price in self.own.items():
-            if covers(pattern, model.lower()) or covers(pattern, name):
-                return price
-        held = [line for line in self.listed if line.since <= at and covers(line.pattern, name)]
+        own = {pattern.lower(): price for pattern, price in self.own.items()}
+        covering = filter(None, (closest(written, own) for written in (model.lower(), name)))
+        if (best := max(covering, key=lambda pattern: len(pattern.replace("*", "")), default=None)) is not None:
+            return own[best]
+        held = [line for line in self.listed if line.since <= at and matches(name, line.pattern)]
         narrow = next((line.pattern for line in held), None)
         of_it = [line for line in held if line.pattern == narrow]
         return max(of_it, key=lambda line: line.since).price if of_it else None

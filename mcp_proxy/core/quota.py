@@ -9,6 +9,9 @@ from typing import NamedTuple
 from mcp_proxy.core.ids import ModelId
 from mcp_proxy.core.time import Instant
 
+LONGEST_WINDOW_SECONDS = 35 * 86_400.0
+"""Counts of our own are kept this long, so no window that we count ourselves is longer."""
+
 
 class Kind(StrEnum):
     """What running out means.

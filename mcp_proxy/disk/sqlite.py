@@ -236,6 +236,24 @@ def _connected(uri: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
 
 
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All that is written in it, or nothing; whoever else writes meanwhile is waited for."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def text(value: str) -> str:
+    """What SQLite can hold: a client's lone surrogate is no text."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
 def look_through(db: sqlite3.Connection, tables: Sequence[str]) -> None:
     """Raise `Damaged` where one of these tables, as far as they are there, is not sound.
 

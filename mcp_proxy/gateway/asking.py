@@ -102,9 +102,8 @@ class Asking:
         return [secret.reveal() for secret in (*held, *((self.token.value,) if self.token is not None else ()))]
 
     def scrubbed(self, failure: Failure) -> Failure:
-        for secret in self._secrets():
-            failure = scrubbed(failure, secret)
-        return failure
+        """The failure without them."""
+        return scrubbed(failure, *self._secrets())
 
     async def _read(
         self, seat: Seat, offer: Offer, provider: Provider, access: Access, others: bool

@@ -9,7 +9,7 @@ import msgspec
 
 from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, read_all
-from mcp_proxy.core.ids import AccountId, RequestId
+from mcp_proxy.core.ids import AccountId, RequestId, stored_id
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Provider
 from mcp_proxy.core.time import Clock, Instant, after
@@ -22,7 +22,7 @@ from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.tokens import Tokens
 from mcp_proxy.gateway.verdict import unserved
 from mcp_proxy.routing.decide import decide, probed
-from mcp_proxy.routing.facts import Candidate, Facts, Policy, Seat, stored_as
+from mcp_proxy.routing.facts import Candidate, Facts, Policy, Seat
 
 COUNT_SECONDS = 2.0
 MAX_COUNT_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class Counter:
         candidates = decide(facts, self._pool.of(caller), self.policy, now).candidates
         first = candidates[0].offer if candidates else next(iter(target.serving.values()))[0].offer
         for candidate in candidates:
-            if self._unsupported.get((stored_as(candidate.account), candidate.offer.model), now) > now:
+            if self._unsupported.get((stored_id(candidate.account, caller), candidate.offer.model), now) > now:
                 continue
             if (asked := self._counting(candidate, now)) is not None:
                 counted = await self._ask(ask, candidate, *asked)

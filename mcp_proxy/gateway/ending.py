@@ -9,14 +9,14 @@ from enum import StrEnum
 import structlog
 
 from mcp_proxy.core.failure import Failure
-from mcp_proxy.core.ids import ModelId, RequestId
+from mcp_proxy.core.ids import ModelId, RequestId, stored_id
 from mcp_proxy.core.journal import Detail, Row, pack
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.time import Instant
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.gateway.failover import Course
 from mcp_proxy.gateway.record import Attempt, detailed, hashed, short, undecided
-from mcp_proxy.routing.facts import Facts, Reason, Seat, stored_as
+from mcp_proxy.routing.facts import Facts, Reason, Seat
 
 log = structlog.get_logger("mcp_proxy.exchange")
 
@@ -96,6 +96,11 @@ class Ending:
     def _model(self) -> ModelId | None:
         return self.attempts[-1].candidate.offer.model if self.attempts else None
 
+    @property
+    def caller(self) -> str:
+        """Who asked with a credential of their own; empty: nobody did."""
+        return self.facts.caller if self.facts is not None else ""
+
     def log(self) -> None:
         """The one line of the log."""
         usage, seat = self.usage, self.seat
@@ -127,7 +132,7 @@ class Ending:
 
     def row(self) -> Row:
         """What the journal keeps. It takes a while where there are many accounts: not for the event loop's thread."""
-        usage, seat, facts = self.usage, self.seat, self.facts
+        usage, seat, facts, caller = self.usage, self.seat, self.facts, self.caller
         return Row(
             request=self.request,
             upstream=short(self.upstream_id),
@@ -136,11 +141,11 @@ class Ending:
             total=self.total,
             session=hashed(facts.session) if facts else "",
             key=self.key,
-            caller=facts.caller if facts else "",
+            caller=caller,
             asked=short(self.ask.model) or "",
             model=self._model,
             provider=seat.provider if seat else None,
-            account=stored_as(self.attempts[-1].candidate.account) if self.attempts else None,
+            account=stored_id(self.attempts[-1].candidate.account, caller) if self.attempts else None,
             outcome=self.outcome,
             status=self._status,
             reason=reason(self.course, self.attempts, self.ask.model).value,
@@ -160,4 +165,4 @@ class Ending:
         """How it was decided. Where nobody serves the name, or the client had left by then, it was not."""
         if self.course.decision is None:
             return undecided(self.seats, Reason.NOT_SERVED if self.failure is not None else "client_gone")
-        return detailed(self.course.first, self.course.decision, self.attempts, self.seats)
+        return detailed(self.course.first, self.course.decision, self.attempts, self.seats, self.caller)

@@ -298,7 +298,7 @@ class Exchange:
         ending = self._ending()
         ending.log()
         self.around.record(ending.row)
-        self.around.counters.add(self.outcome, self.attempts, ending.usage)
+        self.around.counters.add(self.outcome, self.attempts, ending.usage, ending.caller)
         self.answer, self._asking.token = None, None
 
     def _let_go(self) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from mcp_proxy.core.ids import AccountId, stored_id
 from mcp_proxy.core.time import Instant
 from mcp_proxy.core.usage import Usage
+from mcp_proxy.gateway.record import Attempt
 from mcp_proxy.routing.breaker import State, state
-from mcp_proxy.routing.facts import Seat, stored_as
+from mcp_proxy.routing.facts import Seat
 from mcp_proxy.routing.windows import closed_by, left
-
-if TYPE_CHECKING:
-    from mcp_proxy.gateway.record import Attempt
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -31,14 +29,20 @@ class Counters:
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.tokens: Counter[tuple[str, str]] = Counter()
 
-    def add(self, outcome: str, attempts: Sequence[Attempt], usage: Usage | None) -> None:
-        """One exchange is over; usage: of its answer, which the last attempt gave."""
+    def add(self, outcome: str, attempts: Sequence[Attempt], usage: Usage | None, caller: str = "") -> None:
+        """One exchange is over.
+
+        usage   of its answer, which the last attempt gave
+        caller  whose own seats were asked: they count as the accounts that they are made of
+        """
         self.requests[outcome] += 1
         for attempt in attempts:
-            failure, account = attempt.failure, stored_as(attempt.candidate.account)
-            self.attempts[account, failure.blame.value if failure is not None else "answered"] += 1
+            failure = attempt.failure
+            self.attempts[
+                stored_id(attempt.candidate.account, caller), failure.blame.value if failure is not None else "answered"
+            ] += 1
         if usage is not None and attempts:
-            account = stored_as(attempts[-1].candidate.account)
+            account = stored_id(attempts[-1].candidate.account, caller)
             for kind in KINDS:
                 self.tokens[account, kind] += getattr(usage, kind)
 
@@ -46,11 +50,11 @@ class Counters:
 def exposition(counters: Counters, seats: Sequence[Seat], now: Instant, callers: Sequence[Seat] = ()) -> str:
     """The document. Accounts are named by provider and id, never by their labels.
 
-    callers  the seats of callers with a login of their own, counted with the account that they were made of
+    callers  callers' own seats: too many to be told one by one, in flight they count as their account's
     """
-    busy = Counter({str(seat.id): seat.in_flight for seat in seats})
+    busy = Counter({seat.id: seat.in_flight for seat in seats})
     for own in callers:
-        busy[str(own.stored)] += own.in_flight
+        busy[own.stored] += own.in_flight
     names = {str(seat.id): f"{seat.provider}/{seat.id}" for seat in seats}
     return "".join(f"{line}\n" for line in (*_counted(counters, names), *_gauges(seats, busy, now)))
 
@@ -70,7 +74,7 @@ def _counted(counters: Counters, names: Mapping[str, str]) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _gauges(seats: Sequence[Seat], busy: Mapping[str, int], now: Instant) -> Iterator[str]:
+def _gauges(seats: Sequence[Seat], busy: Mapping[AccountId, int], now: Instant) -> Iterator[str]:
     yield from _family(
         "in_flight", "gauge", "Requests in flight, by account.",
         (({"account": _name(seat)}, busy[seat.id]) for seat in seats),

@@ -192,7 +192,6 @@ def _missing(provider: Provider) -> str:
 
 
 def _scrubbed(failure: Failure, grant: OAuthGrant, client: OAuthClient) -> Failure:
-    for secret in (*secrets_of(grant), *((client.secret,) if client.secret else ())):
-        # an endpoint that quotes the form it was sent quotes the secrets in it as a form has them
-        failure = scrubbed(scrubbed(failure, secret.reveal()), quote_plus(secret.reveal()))
-    return failure
+    secrets = [secret.reveal() for secret in (*secrets_of(grant), *((client.secret,) if client.secret else ()))]
+    # an endpoint that quotes the form it was sent quotes the secrets in it as a form has them
+    return scrubbed(failure, *secrets, *map(quote_plus, secrets))

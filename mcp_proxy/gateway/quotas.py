@@ -151,9 +151,8 @@ class Readings:
 
     def _scrubbed(self, seat: Seat, access: Access, failure: Failure) -> Failure:
         credential = self._tokens.credential(seat.id)
-        for secret in (access.token.value, *(secrets_of(credential) if credential is not None else ())):
-            failure = scrubbed(failure, secret.reveal())
-        return failure
+        held = secrets_of(credential) if credential is not None else ()
+        return scrubbed(failure, *(secret.reveal() for secret in (access.token.value, *held)))
 
     async def _quotas(self, seat: Seat, schedule: _Schedule) -> None:
         now = self._clock.now()

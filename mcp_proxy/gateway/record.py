@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from mcp_proxy.core.failure import Failure
-from mcp_proxy.core.ids import AccountId
+from mcp_proxy.core.ids import AccountId, stored_id
 from mcp_proxy.core.journal import Detail, Standing, Step
-from mcp_proxy.routing.facts import Candidate, Decision, Rank, Reason, Refused, Seat, stored_as
+from mcp_proxy.routing.facts import Candidate, Decision, Rank, Reason, Refused, Seat
 
 FIELDS = Rank._fields
 
@@ -38,26 +39,47 @@ class Attempt:
     answered: bool = False
 
 
-def detailed(
-    first: Decision | None, last: Decision | None, attempts: Iterable[Attempt], seats: Sequence[Seat]
-) -> Detail:
-    """How it was decided, as it is kept.
+class Known(NamedTuple):
+    """What accounts are called in the journal.
 
-    first  the decision by which the first account was asked; None where nobody ever was
-    last   the one that ended it
-    seats  for the names of their providers
+    providers  of the accounts that are still there
+    caller     whose own seats have that name behind their accounts' ids; empty: nobody's
     """
-    providers = {seat.id: seat.account.provider for seat in seats}
+
+    providers: Mapping[AccountId, str]
+    caller: str = ""
+
+    def of(self, account: AccountId) -> tuple[AccountId, str]:
+        """Its id, and its provider; that is empty where the account is gone."""
+        stored = stored_id(account, self.caller)
+        return stored, self.providers.get(stored, "")
+
+
+def detailed(
+    first: Decision | None,
+    last: Decision | None,
+    attempts: Iterable[Attempt],
+    seats: Sequence[Seat],
+    caller: str = "",
+) -> Detail:
+    """How it was decided, as it is kept: every account under the id that it is stored by.
+
+    first   the decision by which the first account was asked; None where nobody ever was
+    last    the one that ended it
+    seats   for the names of their providers
+    caller  whose own seats are among them; empty: nobody's
+    """
+    known_as = Known({seat.id: seat.account.provider for seat in seats}, caller)
     opening = first or last
-    begun = standings(opening, providers) if opening is not None else ()
-    asked = tuple(_step(attempt, providers) for attempt in attempts)
+    begun = standings(opening, known_as) if opening is not None else ()
+    asked = tuple(_step(attempt, known_as) for attempt in attempts)
     later: tuple[Standing, ...] = ()
     if last is not None and last is not opening:
         known = {each.account: each for each in begun}
         skipped = {step.account for step in asked}
         later = tuple(
             each
-            for each in standings(last, providers)
+            for each in standings(last, known_as)
             if each.account not in skipped and known.get(each.account) != each
         )
     return Detail(FIELDS, begun, asked, later)
@@ -72,23 +94,21 @@ def undecided(seats: Sequence[Seat], reason: str) -> Detail:
     )
 
 
-def standings(decision: Decision, providers: Mapping[AccountId, str]) -> tuple[Standing, ...]:
+def standings(decision: Decision, known_as: Known) -> tuple[Standing, ...]:
     """Every account of a decision once, the candidates first and best first."""
     return (
-        *(_candidate(each, providers) for each in decision.candidates),
-        *(_refused(each, providers) for each in decision.refused),
+        *(_candidate(each, known_as) for each in decision.candidates),
+        *(_refused(each, known_as) for each in decision.refused),
     )
 
 
-def _candidate(each: Candidate, providers: Mapping[AccountId, str]) -> Standing:
-    account = stored_as(each.account)
-    return Standing(account, providers.get(account, ""), model=each.offer.model, rank=numbers(each.rank))
+def _candidate(each: Candidate, known_as: Known) -> Standing:
+    return Standing(*known_as.of(each.account), model=each.offer.model, rank=numbers(each.rank))
 
 
-def _refused(each: Refused, providers: Mapping[AccountId, str]) -> Standing:
+def _refused(each: Refused, known_as: Known) -> Standing:
     detail = each.detail if each.reason in _OURS else ""
-    account = stored_as(each.account)
-    return Standing(account, providers.get(account, ""), each.reason.value, until=each.until, detail=detail)
+    return Standing(*known_as.of(each.account), each.reason.value, until=each.until, detail=detail)
 
 
 def numbers(rank: Rank) -> tuple[int, ...]:
@@ -96,11 +116,10 @@ def numbers(rank: Rank) -> tuple[int, ...]:
     return tuple(map(int, rank))
 
 
-def _step(attempt: Attempt, providers: Mapping[AccountId, str]) -> Step:
+def _step(attempt: Attempt, known_as: Known) -> Step:
     candidate, failure = attempt.candidate, attempt.failure
     outcome = "failed" if failure is not None else "answered" if attempt.answered else "gone"
-    account = stored_as(candidate.account)
-    head = (account, providers.get(account, ""), candidate.offer.model, outcome)
+    head = (*known_as.of(candidate.account), candidate.offer.model, outcome)
     seconds, rank = round(attempt.seconds, 4), numbers(candidate.rank)
     if failure is None:
         return Step(*head, seconds, rank=rank)

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from mcp_proxy.core.change import Tallied
 from mcp_proxy.core.ids import AccountId
-from mcp_proxy.core.quota import Quota, RateLimit
+from mcp_proxy.core.quota import LONGEST_WINDOW_SECONDS, Quota, RateLimit
 from mcp_proxy.core.time import Instant
-from mcp_proxy.routing.budget import LONGEST_WINDOW_SECONDS, Budget, Meter, reading
+from mcp_proxy.routing.budget import Budget, Meter, reading
 from mcp_proxy.routing.facts import Seat
 
 PRUNE_SECONDS = 3600.0

@@ -367,9 +367,7 @@ def _lacks(provider: Provider, account: Account, held: Held) -> list[str]:
 
 
 def _without_secrets(failure: Failure, held: Held) -> Failure:
-    for secret in secrets_of(held.credential):
-        failure = scrubbed(failure, secret.reveal())
-    return failure
+    return scrubbed(failure, *(secret.reveal() for secret in secrets_of(held.credential)))
 
 
 def _outcome(task: asyncio.Task[Failure | None]) -> str | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from mcp_proxy.core.journal import By, Medians, Question, Row, Tally, Used
 from mcp_proxy.core.time import Instant
-from mcp_proxy.disk.sqlite import NewerFile, SharedFile
+from mcp_proxy.disk.sqlite import NewerFile, SharedFile, text, transaction
 
 VERSION = 1
 """Of the tables below, in one of their own: the file's `user_version` is the state's."""
@@ -109,52 +108,27 @@ def _check(db: sqlite3.Connection) -> bool:
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         for statement in filter(str.strip, _TABLES.split(";")):
             db.execute(statement)
         db.execute(_MARK, (VERSION,))
-        db.execute("COMMIT")
-    except BaseException:
-        _roll_back(db)
-        raise
 
 
 def _write(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Row by row: with each statement the interpreter's lock is free for others."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         for row in rows:
             *values, detail = msgspec.structs.astuple(row)
-            added = db.execute(_ADD, [_text(value) if isinstance(value, str) else value for value in values])
+            added = db.execute(_ADD, [text(value) if isinstance(value, str) else value for value in values])
             if added.rowcount:
                 db.execute(_ADD_DETAIL, (added.lastrowid, detail))
-        db.execute("COMMIT")
-    except BaseException:
-        _roll_back(db)
-        raise
-
-
-def _roll_back(db: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):
-        db.execute("ROLLBACK")
-
-
-def _text(value: str) -> str:
-    """What SQLite can hold: a client's lone surrogate is no text."""
-    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _trim(db: sqlite3.Connection, before: Instant, at_most: int) -> int:
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         old = db.execute("SELECT id FROM journal WHERE begun < ? LIMIT ?", (before, at_most)).fetchall()
         for table in ("journal", "journal_detail"):
             db.executemany(f"DELETE FROM {table} WHERE id = ?", old)  # noqa: S608 - our own names
-        db.execute("COMMIT")
-    except BaseException:
-        _roll_back(db)
-        raise
     return len(old)
 
 
@@ -162,7 +136,7 @@ def _find(db: sqlite3.Connection, request: str | None) -> Row | None:
     if request is None:
         found = db.execute(f"{_LOOK} ORDER BY id DESC LIMIT 1").fetchone()
     else:
-        asked = (_text(request),)
+        asked = (text(request),)
         found = db.execute(f"{_LOOK} WHERE request = ?", asked).fetchone()
         found = found or db.execute(f"{_LOOK} WHERE upstream = ? ORDER BY id DESC LIMIT 1", asked).fetchone()
     if found is None:

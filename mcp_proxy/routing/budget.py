@@ -11,15 +11,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mcp_proxy.core.quota import Bucket, Quota, RateLimit
+from mcp_proxy.core.quota import LONGEST_WINDOW_SECONDS, Bucket, Quota, RateLimit
 from mcp_proxy.core.time import Instant, after
 from mcp_proxy.core.usage import Usage
 
 SLOT_SECONDS = 300.0
 """Tokens are counted in slots this long; a whole slot leaves a window when its last second does."""
-
-LONGEST_WINDOW_SECONDS = 35 * 86_400.0
-"""Counts are kept this long, so no window is longer."""
 
 DIGITS = 3
 """What is left is told to this many decimals: a reading with every request would be news to nobody."""
@@ -31,7 +28,8 @@ class Budget(NamedTuple):
     bucket     its name among the windows of an account: `budget-7d` of a provider, `own-budget-7d` of an account
     seconds    how long the window is; `LONGEST_WINDOW_SECONDS` at most
     limit      tokens
-    threshold  the part of it from which on the account is kept for last; 1.0: it is only closed, at the limit
+    threshold  the part of it from which on the account is kept for last; 0.0: it always is; 1.0: it is only closed, at
+               the limit
     shared     whether all the provider's accounts use it up together
     """
 
@@ -49,7 +47,7 @@ class Budget(NamedTuple):
 
 def budget(window: str, seconds: float, limit: int, threshold: float = 0.9, *, shared: bool) -> Budget:
     """A budget by the name of its window ("5h", "7d")."""
-    if not 0.0 < seconds <= LONGEST_WINDOW_SECONDS or limit <= 0 or not 0.0 < threshold <= 1.0:
+    if not 0.0 < seconds <= LONGEST_WINDOW_SECONDS or limit <= 0 or not 0.0 <= threshold <= 1.0:
         raise ValueError(f"no budget: {window}, {limit} tokens, threshold {threshold}")
     return Budget(Bucket(f"{'' if shared else 'own-'}budget-{window}"), seconds, limit, threshold, shared)
 

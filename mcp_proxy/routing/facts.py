@@ -11,7 +11,7 @@ import msgspec
 
 from accounts.model import Account
 from mcp_proxy.core.breaker import SOUND, Breaker
-from mcp_proxy.core.ids import AccountId, ModelId, ProviderName, RequestId
+from mcp_proxy.core.ids import AccountId, ModelId, ProviderName, RequestId, stored_id
 from mcp_proxy.core.provider import Offer, Serves, Size
 from mcp_proxy.core.quota import Bucket, Quota, RateLimit
 from mcp_proxy.core.time import Instant
@@ -79,7 +79,7 @@ class Seat(msgspec.Struct, frozen=True):
     @property
     def stored(self) -> AccountId:
         """The id that its account is stored under: a caller's own seat has its caller's name behind it."""
-        return AccountId(self.account.id.removesuffix(f"@{self.caller}")) if self.caller else self.account.id
+        return stored_id(self.account.id, self.caller)
 
     @property
     def provider(self) -> ProviderName:
@@ -89,12 +89,6 @@ class Seat(msgspec.Struct, frozen=True):
     def last_resort(self) -> bool:
         """Whether it only stands in wherever anybody else could serve at all."""
         return self.local and self.tier >= LAST_RESORT
-
-
-def stored_as(account: AccountId) -> AccountId:
-    """The id that an account is stored under, by the id of a seat: a caller's own has its caller's name behind it."""
-    stored, _, caller = account.rpartition("@")
-    return AccountId(stored or caller)
 
 
 class Route(NamedTuple):

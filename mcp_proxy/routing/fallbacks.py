@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from mcp_proxy.routing.names import matches, unmarked
+from mcp_proxy.core.patterns import closest, matches
+from mcp_proxy.routing.names import unmarked
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "gemini-3-pro-high": ("claude-opus-4-5-thinking",),
@@ -112,8 +113,8 @@ def _row(name: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | N
     """What the table says of a name: of itself, of a pattern that covers it, of a model that it took the place of."""
     if name in table:
         return table[name]
-    covering = [pattern for pattern in table if "*" in pattern and matches(name, pattern)]
-    if covering:
-        return table[max(covering, key=lambda pattern: (len(pattern.replace("*", "")), pattern))]
+    covering = closest(name, (key for key in table if "*" in key))
+    if covering is not None:
+        return table[covering]
     kin = nearest(name, (key for key in table if "*" not in key))
     return table[kin] if kin is not None else None

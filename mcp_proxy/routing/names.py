@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
+from mcp_proxy.core.patterns import closest, filled
 from mcp_proxy.core.provider import Size
 
 LISTED_AS_ANTHROPIC = "anthropic/"
@@ -31,26 +31,5 @@ def alias_of(name: str, aliases: Mapping[str, str]) -> str | None:
 
     A `*` in what it makes stands for what the pattern's own matched, the first for the first.
     """
-    matching = [pattern for pattern in aliases if pattern == name or matches(name, pattern)]
-    if not matching:
-        return None
-    best = max(matching, key=lambda pattern: (pattern == name, len(pattern.replace("*", "")), pattern))
-    return _filled(aliases[best], name, best)
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern covers a name. `*` is the only wildcard: `?` and `[1m]` in a name mean themselves."""
-    return _compiled(pattern).fullmatch(name) is not None
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile("(.*)".join(map(re.escape, re.sub(r"\*+", "*", pattern).split("*"))), re.DOTALL)
-
-
-def _filled(target: str, name: str, pattern: str) -> str:
-    found = _compiled(pattern).fullmatch(name)
-    if found is None or "*" not in target:
-        return target
-    matched = iter(found.groups())
-    return re.sub(r"\*", lambda star: next(matched, star[0]), target)
+    best = closest(name, aliases)
+    return None if best is None else filled(aliases[best], name, best)

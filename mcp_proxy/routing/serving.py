@@ -6,10 +6,11 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
+from mcp_proxy.core.patterns import matches
 from mcp_proxy.core.provider import Offer, Size
 from mcp_proxy.routing.facts import Policy, Route, Seat, Serving, Target
 from mcp_proxy.routing.fallbacks import chain, nearest
-from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC, alias_of, matches, size_of, unmarked
+from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC, alias_of, size_of, unmarked
 
 Ways = dict[AccountId, Serving]
 
@@ -68,23 +69,28 @@ def _add_fallbacks(serving: dict[AccountId, tuple[Serving, ...]], name: str, sea
     for step, model in enumerate(stand_ins if serving else (name, *stand_ins), start=1):
         for seat in seats:
             ways = serving.get(seat.id, ())
-            offer = _stand_in(model, seat, policy.providers)
+            offer = _stand_in(model, seat, policy)
             if offer is not None and all(way.offer.model != offer.model for way in ways):
                 serving[seat.id] = (*ways, Serving(offer, step=step))
     for account, ways in serving.items():
         serving[account] = tuple(sorted(ways, key=lambda way: way.step))
 
 
-def _stand_in(model: str, seat: Seat, providers: Set[ProviderName]) -> Offer | None:
-    """What a seat has under a name of the chain: the very model, else what took its place there."""
-    bound = _bound(model, providers)
-    named = model.removeprefix(f"{seat.provider}/") if bound is None else bound[0]
-    offered = seat.offers.get(ModelId(model)) or seat.offers.get(ModelId(named))
-    if bound is not None and bound[1] != seat.provider:
-        return seat.offers.get(ModelId(model))
+def _stand_in(model: str, seat: Seat, policy: Policy) -> Offer | None:
+    """What a seat has under a name of the chain: the very model, else what took its place there.
+
+    A name that is bound to a provider stands for no other's, and for any model where that one takes every name.
+    """
+    offered = seat.offers.get(ModelId(model))
     if offered is not None:
         return offered
-    kin = nearest(named, (each for each, offer in seat.offers.items() if not offer.pictures))
+    if (bound := _bound(model, policy.providers)) is not None:
+        model, provider = bound
+        if provider != seat.provider:
+            return None
+        if seat.any or ModelId(model) in seat.offers:
+            return seat.offers.get(ModelId(model)) or seat.serves.offer(ModelId(model))
+    kin = nearest(model, (each for each, offer in seat.offers.items() if not offer.pictures))
     return seat.offers[ModelId(kin)] if kin is not None else None
 
 

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from accounts.hosts import hands_out_secrets
 from accounts.model import Auth, Secret
+from mcp_proxy.core.quota import LONGEST_WINDOW_SECONDS
 from mcp_proxy.core.time import Seconds
 from mcp_proxy.settings.errors import UnusableError, suggestion
 
@@ -116,13 +117,13 @@ def price(value: object) -> float:
 
 
 def duration(value: object) -> Seconds:
-    """A minute to a year, written as 90m, 5h, 7d or 4w."""
+    """A minute to 35 days, as long as counts are kept, written as 90m, 5h, 7d or 4w."""
     match = re.fullmatch(r"([0-9]{1,7})([mhdw])", text(value).lower())
     if match is None:
         raise UnusableError("is no length of time such as 90m, 5h, 7d or 4w")
     found = int(match[1]) * _LENGTHS[match[2]]
-    if not _LENGTHS["m"] <= found <= 366 * _LENGTHS["d"]:
-        raise UnusableError("is not between a minute and a year")
+    if not _LENGTHS["m"] <= found <= LONGEST_WINDOW_SECONDS:
+        raise UnusableError("is not between a minute and 35 days")
     return Seconds(float(found))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from mcp_proxy.core.breaker import Breaker
@@ -15,7 +14,7 @@ from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Tallied, T
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId
 from mcp_proxy.core.quota import Bucket, Kind, Quota, RateLimit
 from mcp_proxy.core.time import Instant
-from mcp_proxy.disk.sqlite import FileTrouble, NewerFile, SharedFile, is_damage, look_through
+from mcp_proxy.disk.sqlite import FileTrouble, NewerFile, SharedFile, is_damage, look_through, text, transaction
 from mcp_proxy.state.worth import AHEAD, GRACE, MAX_CONVERSATIONS, REMEMBERED, STALE, TALLIED
 
 VERSION = 2
@@ -153,41 +152,30 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 
 def _save(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         for change in changes:
             if isinstance(change, QuotaRead):
                 quota = change.quota
-                account = _text(change.account)
-                db.execute(_KEEP_QUOTA, (account, *map(_text, quota.bucket), quota.left, quota.resets, quota.read_at))
+                account = text(change.account)
+                db.execute(_KEEP_QUOTA, (account, *map(text, quota.bucket), quota.left, quota.resets, quota.read_at))
             elif isinstance(change, Limited):
                 limit = change.limit
-                closed = (limit.until, _text(limit.why), limit.read_at, change.strikes)
-                db.execute(_KEEP_LIMIT, (_text(change.account), *map(_text, limit.bucket), *closed))
+                closed = (limit.until, text(limit.why), limit.read_at, change.strikes)
+                db.execute(_KEEP_LIMIT, (text(change.account), *map(text, limit.bucket), *closed))
             elif isinstance(change, Used):
-                db.execute(_KEEP_USED, (_text(change.account), change.at))
+                db.execute(_KEEP_USED, (text(change.account), change.at))
             elif isinstance(change, Tripped):
                 breaker = change.breaker
-                db.execute(_KEEP_BREAKER, (_text(change.subject), *breaker[:-1], _text(breaker.why)))
+                db.execute(_KEEP_BREAKER, (text(change.subject), *breaker[:-1], text(breaker.why)))
             elif isinstance(change, Tallied):
-                tally = (_text(change.account), change.slot, _text(change.writer), change.tokens)
+                tally = (text(change.account), change.slot, text(change.writer), change.tokens)
                 db.execute(_KEEP_TALLY, tally)
             else:
-                warm = (_text(change.account), change.at, change.warm_until)
-                db.execute(_KEEP_SERVED, (*map(_text, change.conversation), *warm))
+                warm = (text(change.account), change.at, change.warm_until)
+                db.execute(_KEEP_SERVED, (*map(text, change.conversation), *warm))
         (count,) = db.execute("SELECT count(*) FROM served").fetchone()
         if count > MAX_CONVERSATIONS:
             db.execute(_TRIM_SERVED, (MAX_CONVERSATIONS,))
-        db.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
-
-
-def _text(value: str) -> str:
-    """What SQLite can hold: a client's lone surrogate is no text."""
-    return value.encode("utf-8", "replace").decode()
 
 
 def _forget(db: sqlite3.Connection, when: dict[str, float]) -> None:

@@ -143,7 +143,8 @@ async def test_usage_sums_up_what_was_asked_with_what_it_would_have_cost(
         full, sound = (box.account("anthropic", alias=name, windows=()) for name in ("full", "sound"))
         full.always(refusals.rate_limited(retry_after=600))
         held = (("anthropic", full, {"tier": 1}), ("anthropic", sound, {"tier": 2}))
-        async with running(tmp_path, box, *held) as proxy:
+        prices = '[prices]\n"of-ours" = { input = 1, output = 2 }\n'
+        async with running(tmp_path, box, *held, toml=prices) as proxy:
             assert (await asyncio.to_thread(command, proxy, "usage"))[0] == 3
             assert (await asyncio.to_thread(command, proxy, "why"))[0] == 3
             counts = [0, 0]
@@ -154,6 +155,7 @@ async def test_usage_sums_up_what_was_asked_with_what_it_would_have_cost(
                 counts[1] += told["tokens"]["output"]
             found = (await proxy.client.get("/usage?by=account&days=1")).json()
             assert [group["label"] for group in found["groups"]] == ["sound"]
+            assert found["cost"]["overridden"] == ["of-ours"]
             total = found["total"]
             assert (total["requests"], total["failovers"], total["errors"]) == (3, 1, 0)
             assert total["tokens"]["output"] == counts[1] > 0

@@ -89,6 +89,10 @@ async def test_a_login_goes_on_as_it_came_to_anthropic_alone(tmp_path: Path) -> 
             one.script(refusals.overloaded())
             away = await ask(proxy, login("one"))
             assert away.headers["x-proxy-account"].startswith("anthropic/")
+            why = (await proxy.client.get("/why/last")).json()
+            known = {(each["account"], each["label"]) for each in why["accounts"]}
+            assert known == {(proxy.ids[name], name) for name in ("plan", "anthropic-1", "zai-1")}, "ids as stored"
+            assert "@" not in (await proxy.client.get("/metrics")).text
             assert not [name for name in away.headers if name.startswith(UNIFIED)]
             assert (await ask(proxy, login("one"), model="glm-4.7")).status_code == 200
             listed = await proxy.client.get("/account-limits?refresh=true")

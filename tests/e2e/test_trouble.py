@@ -15,7 +15,7 @@ import pytest
 
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway import asking
-from mcp_proxy.sandbox import Fault, Sandbox, faults, lies, refusals
+from mcp_proxy.sandbox import Fault, Place, Sandbox, faults, lies, refusals
 from mcp_proxy.state.sqlite import SqliteStore
 from tests.e2e.harness import KEY, Proxy, last_message, message, running, settings
 
@@ -160,6 +160,12 @@ async def test_secrets_that_an_upstream_quotes_back_are_not_passed_on(tmp_path: 
             a.script(refusals.bad_request(f"do not use {a.key} so"), refusals.unauthorized(f"bad key {a.key}"))
             shown = [await proxy.ask(), await proxy.ask(), await proxy.client.get("/health")]
             assert [answer.status_code for answer in shown] == [400, 503, 503]
+        c = box.account("anthropic", alias="c", key="sk-fake-of-who-counts")
+        async with running(tmp_path / "c", box, ("anthropic", c)) as proxy:
+            c.script(refusals.bad_request(f"do not use {c.key} so"), on=Place.COUNT_TOKENS)
+            asked = {key: value for key, value in message().items() if key != "max_tokens"}
+            counted = await proxy.client.post("/v1/messages/count_tokens", json=asked)
+            assert (counted.status_code, "do not use" in counted.text, c.key in counted.text) == (400, True, False)
         b = box.account("anthropic", alias="b", key="sk-fake-another")
         async with running(tmp_path / "b", box, ("anthropic", b)) as proxy:
             b.script(faults.error_event("content_block_stop", kind="rate_limit_error", message=f"not {b.key} again"))

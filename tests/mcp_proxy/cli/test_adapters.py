@@ -10,9 +10,11 @@ from accounts.model import Account, AccountId, ApiKey, OAuthClient, Secret
 from mcp_proxy.cli import adapters
 from mcp_proxy.cli.compose import unused
 from mcp_proxy.core.ids import ProviderName
+from mcp_proxy.core.prices import Price
 from mcp_proxy.core.provider import Size
 from mcp_proxy.gateway.catalog import Options
 from mcp_proxy.providers import all_providers
+from mcp_proxy.routing.budget import budget
 from mcp_proxy.routing.facts import Route
 from mcp_proxy.routing.fallbacks import chain
 from mcp_proxy.settings import Settings
@@ -116,3 +118,24 @@ opus = { model = "k3" }
     assert chain("gemini-3-pro-low", policy.fallbacks)[:2] == ("claude-sonnet-4-5", "glm-5")
     off = adapters.make_policy(settings(tmp_path, toml.replace("fallback = true", "")))
     assert off.fallbacks == {}
+
+
+def test_budgets_are_of_all_of_a_providers_accounts_or_of_one_alone(tmp_path: Path) -> None:
+    toml = """
+[providers.zai.budget]
+window = "35d"
+limit = 1000
+threshold = 0
+[[accounts."zai/work".budget]]
+window = "90m"
+limit = 10
+"""
+    at = settings(tmp_path, toml)
+    assert options(at, "zai").budgets == (budget("35d", 35 * 86_400.0, 1000, 0.0, shared=True),)
+    assert options(at, "kimi").budgets == ()
+    assert adapters.make_budgets(at) == {"zai/work": (budget("90m", 5400.0, 10, 0.9, shared=False),)}
+
+
+def test_a_price_reaches_the_table_with_its_caches_and_without(tmp_path: Path) -> None:
+    toml = "[prices]\nm = { input = 1, output = 2, cache_read = 3, cache_write = 4 }\nn = { input = 5, output = 6 }\n"
+    assert adapters.make_prices(settings(tmp_path, toml)) == {"m": Price(1, 2, 3, 4), "n": Price(5, 6)}

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from mcp_proxy.cli import reload
-from mcp_proxy.cli.reload import Reload, changed, needs_restart
+from mcp_proxy.cli.reload import Reload, changed, needs_restart, reconfigure
+from mcp_proxy.core.prices import Price
+from mcp_proxy.gateway.gateway import Gateway
 from mcp_proxy.settings import Settings, load
 from tests.mcp_proxy.gateway.kit import until
 
@@ -177,6 +179,20 @@ async def test_a_file_that_is_away_for_a_moment_is_no_trouble(tmp_path: Path) ->
         assert made.said == []
 
 
+async def test_a_file_that_one_look_misses_is_no_trouble(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(TOML.format(5))
+    made: list[Settings] = []
+    look = Reload(read(tmp_path), made.append)._looked
+    with capture_logs() as said:
+        await look(False)
+        config.rename(tmp_path / "away")
+        await look(False)
+        (tmp_path / "away").rename(config)
+        await look(False)
+    assert (made, said) == ([], [])
+
+
 async def test_a_config_file_that_comes_later_is_taken_over(tmp_path: Path) -> None:
     made: list[int] = []
     job = asyncio.ensure_future(Reload(read(tmp_path), lambda new: made.append(new.routing.max_attempts)).follow())
@@ -260,3 +276,34 @@ def test_the_keys_of_a_restart(tmp_path: Path) -> None:
         "log.level",
         *(f'accounts."x".budget.{name}' for name in ("limit", "window")),
     }
+
+
+def test_all_that_may_change_reaches_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Told:
+        def reconfigure(self, **how: Any) -> None:
+            self.how = how
+
+    toml = """
+[routing]
+max_attempts = 7
+[log]
+level = "error"
+[journal]
+retention_days = 3
+[prices]
+m = { input = 1, output = 2 }
+[providers.zai]
+api_key = "${ZAI}"
+tier = 4
+[accounts.x.budget]
+window = "5h"
+limit = 9
+"""
+    (tmp_path / "config.toml").write_text(toml)
+    told, levels = Told(), list[str]()
+    monkeypatch.setattr(reload.logs, "set_level", levels.append)
+    reconfigure(cast(Gateway, told), read(tmp_path))
+    how = told.how
+    assert (how["policy"].max_attempts, how["options"]["zai"].tier, levels) == (7, 4, ["error"])
+    assert (how["retention_days"], how["prices"], list(how["budgets"])) == (3, {"m": Price(1, 2)}, ["x"])
+    assert [account.provider for account, _ in how["fixed"]] == ["zai"]

@@ -54,12 +54,13 @@ def test_what_is_not_said_of_a_cache_costs_as_the_input() -> None:
 
 
 def test_the_operators_own_price_comes_first_by_name_or_pattern() -> None:
-    own = {"zai/glm-4.7": Price(1, 2), "glm-*": Price(3, 4), "claude-opus-5": Price(0, 0)}
+    own = {"*": Price(9, 9), "GLM-*": Price(3, 4), "zai/glm-4.7": Price(1, 2), "claude-opus-5": Price(0, 0)}
     prices = Prices(own)
-    assert prices.price("glm-4.7", NOW) == own["glm-*"]
+    assert prices.price("glm-4.7", NOW) == prices.price("kimi/glm-4.7", NOW) == own["GLM-*"]
     assert prices.price("zai/glm-4.7", NOW) == own["zai/glm-4.7"]
     assert prices.price("claude-opus-5", NOW) == Price(0, 0)
-    assert prices.price("claude-sonnet-5", NOW) == Prices({}).price("claude-sonnet-5", NOW)
+    assert prices.price("claude-sonnet-5", NOW) == own["*"]
+    assert Prices({"x": Price(1, 2)}).price("claude-sonnet-5", NOW) == Prices({}).price("claude-sonnet-5", NOW)
 
 
 def test_a_price_holds_from_its_day_on() -> None:

@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 
 from accounts.model import Account, AccountId, CallersOwn, ClaudeCodeLogin, Secret, Token
-from mcp_proxy.core.breaker import SOUND
 from mcp_proxy.core.change import Change, QuotaRead, Used
 from mcp_proxy.core.failure import Blame, Failure
 from mcp_proxy.core.messages import Ask, Endpoint, Span
@@ -17,8 +16,10 @@ from mcp_proxy.core.quota import ACCOUNT, Quota
 from mcp_proxy.core.time import Instant
 from mcp_proxy.gateway import pool as pools
 from mcp_proxy.gateway.callers import given_back, own_access, own_target
+from mcp_proxy.gateway.metrics import Counters, exposition
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.gateway.report import limits, status
+from mcp_proxy.routing.budget import budget
 from mcp_proxy.routing.decide import decide
 from mcp_proxy.routing.facts import Policy, Reason, Serving, Target
 from mcp_proxy.routing.react import Lesson
@@ -82,12 +83,39 @@ def test_callers_leave_when_there_are_too_many_but_for_those_in_use(monkeypatch:
     of = pool()
     for name in "abc":
         of.of(name)
+    of.learn(own("c"), Lesson(stumbled=True), NOW)
+    assert of.of("c")[0].breaker.failures == 1
     of.begin(own("a"))
     of.of("b")
     of.learn(own("c"), Lesson(stumbled=True), NOW)
     of.of("d")
     assert [each.caller for each in of.callers] == ["a", "b", "d"], "c was not used for longest, a is in use"
-    assert of.of("c")[0].breaker is SOUND, "what was known of it has left with it"
+    assert not of.of("c")[0].breaker.failures, "it left with all that was known of it"
+
+
+def test_failures_of_a_callers_seat_are_known_when_accounts_change() -> None:
+    of = pool()
+    of.of("a")
+    of.learn(own("a"), Lesson(stumbled=True), NOW)
+    of.replace_all([seat("plan", caller=""), seat("key")])
+    assert of.of("a")[0].breaker.failures == 1
+
+
+def test_what_callers_use_counts_for_the_account_that_their_seats_are_made_of() -> None:
+    of, window = pool(), budget("5h", 18_000.0, 1000, shared=False)
+    of.replace_all([seat("plan", caller="", budgets=(window,))])
+    of.of("a"), of.of("b")
+    of.spend(own("a"), 400, NOW)
+    of.spend(own("b"), 200, NOW)
+    assert [each.quotas[window.bucket].left for each in (*of.seats, *of.callers)] == [0.4, 0.4, 0.4]
+
+
+def test_callers_are_in_flight_as_the_account_that_their_seats_are_made_of() -> None:
+    of = pool()
+    for caller in "ab":
+        of.of(caller)
+        of.begin(own(caller))
+    assert 'mcp_proxy_in_flight{account="zai/plan"} 2\n' in exposition(Counters(), of.seats, NOW, of.callers)
 
 
 def test_a_target_names_the_callers_own_seats() -> None:

@@ -147,6 +147,16 @@ async def test_a_failure_leaves_nothing_in_flight() -> None:
         assert [attempt.failure is not None for attempt in exchange.attempts] == [True, True]
 
 
+async def test_the_upstreams_id_is_of_the_account_that_was_asked_last() -> None:
+    named = FakeResponse(500, (*JSON, ("request-id", "of-a")), (b"no",))
+    for last, told in ((CUT, None), (FakeResponse(500, (*JSON, ("x-request-id", "of-b")), (b"no",)), "of-b")):
+        async with room(FakeTransport([named]), FakeTransport([last])) as made:
+            exchange = made.exchange()
+            await exchange.open()
+            await exchange.close()
+            assert (len(exchange.attempts), exchange.upstream_id) == (2, told)
+
+
 async def test_a_client_that_leaves_while_an_upstream_is_silent_leaves_nothing_behind() -> None:
     async with room(Hanging([]), FakeTransport([answered()])) as made:
         exchange = made.exchange()

@@ -101,6 +101,22 @@ async def test_what_cannot_be_written_is_kept_said_once_and_written_later() -> N
         assert [line["log_level"] for line in said] == ["error"]
 
 
+async def test_a_row_is_made_once_however_often_it_cannot_be_written() -> None:
+    journal, made = FakeJournal(), list[str]()
+    journal.full = True
+
+    def making() -> Row:
+        made.append("1")
+        return row("1")
+
+    async with recorder(journal) as keeping:
+        keeping.record(making)
+        await keeping.flush()
+        await keeping.flush()
+        journal.full = False
+    assert (made, names(journal)) == (["1"], ["1"])
+
+
 async def test_of_too_many_rows_the_oldest_leave_and_that_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MAX_QUEUED", 3)
     journal = FakeJournal()
@@ -181,5 +197,10 @@ async def test_an_end_in_the_middle_of_writing_loses_nothing() -> None:
         await asyncio.to_thread(going.wait, 5)
         flushing.cancel()
         await asyncio.gather(flushing, return_exceptions=True)
+        keeping.record(lambda: row("2"))
+        behind = asyncio.get_running_loop().create_task(keeping.flush())
+        await asyncio.sleep(0.01)  # the thread is busy still, and this one has not begun
+        behind.cancel()
+        await asyncio.gather(behind, return_exceptions=True)
         go.set()
-    assert set(names(journal)) == {"1"}, "written once more: the journal knows it already"
+    assert set(names(journal)) == {"1", "2"}, "written once more: the journal knows it already"

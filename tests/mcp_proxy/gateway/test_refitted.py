@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from accounts.model import Account, ApiKey, Credential, Secret
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
+from mcp_proxy.core.journal import By
+from mcp_proxy.core.prices import Price
 from mcp_proxy.core.provider import Listed
 from mcp_proxy.gateway.catalog import Options
 from mcp_proxy.routing.facts import Policy
+from tests.fakes import FakeTransport
 from tests.mcp_proxy.gateway.kit import FakeLedger, House, entry, listing, sayso
+from tests.mcp_proxy.gateway.test_exchange import answered, room
 from tests.mcp_proxy.gateway.test_quotas import asker
 from tests.mcp_proxy.routing.seats import MODEL
 
@@ -93,3 +97,13 @@ async def test_a_name_is_made_out_by_the_policy_at_hand_whoever_asked_before() -
         assert [bool(made.catalog.resolve(name, made.pool, old).serving) for name in ("x", "y")] == [True, False]
         assert [bool(made.catalog.resolve(name, made.pool, new).serving) for name in ("x", "y")] == [False, True]
     assert made.catalog.resolve("y", made.pool, new) is made.catalog.resolve("y", made.pool, new)
+
+
+async def test_another_policy_other_prices_and_another_retention_hold_from_then_on() -> None:
+    async with room(FakeTransport([answered()])) as made:
+        gateway, policy = made.gateway, Policy(aliases={"x": MODEL})
+        assert not gateway.serves("x")
+        gateway.reconfigure(policy=policy, options={}, fixed=(), prices={"x": Price(1, 2)}, retention_days=3)
+        assert gateway.serves("x") and made.exchange().around.policy is policy
+        assert (await gateway.usage(1, By.MODEL, None))["cost"]["overridden"] == ["x"]
+        assert gateway.recorder._retention_days == 3

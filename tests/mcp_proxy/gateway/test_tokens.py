@@ -405,9 +405,10 @@ async def test_tokens_of_accounts_in_use_are_renewed_before_they_are_short(
 ) -> None:
     monkeypatch.setattr("mcp_proxy.gateway.tokens.LOOK_SECONDS", 0.01)
     room = await opened(signed_in("a", left=500.0), signed_in("b", left=500.0), entry("c"))
+    before = room.house.tokens.credential(A)
     room.house.jobs.run_forever("tokens", lambda: room.house.tokens.keep_fresh(lambda: [room.account("a")]))
-    await until(lambda: room.ledger.renewed)
-    assert await room.token("a") == "sk-fake-minted-1"
+    await until(lambda: room.house.tokens.credential(A) != before)  # used once it is saved, so a little later
+    assert room.ledger.renewed and await room.token("a") == "sk-fake-minted-1"
     assert await room.token("b") == "sk-fake-stored-token-of-b"
     assert len(room.issuer.asked) == 1
 

@@ -7,11 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mcp_proxy.core.quota import Bucket
+from mcp_proxy.core.quota import LONGEST_WINDOW_SECONDS, Bucket
 from mcp_proxy.core.time import Instant
 from mcp_proxy.core.usage import Usage
 from mcp_proxy.routing.budget import (
-    LONGEST_WINDOW_SECONDS,
     SLOT_SECONDS,
     Budget,
     Meter,
@@ -40,7 +39,7 @@ def test_a_budget_is_named_by_its_window_and_whose_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "limit", "threshold"), [(0, 1, 0.9), (60, 0, 0.9), (60, 1, 0), (60, 1, 1.1), (36 * 86_400, 1, 0.9)]
+    ("seconds", "limit", "threshold"), [(0, 1, 0.9), (60, 0, 0.9), (60, 1, -0.1), (60, 1, 1.1), (36 * 86_400, 1, 0.9)]
 )
 def test_what_cannot_be_a_budget(seconds: float, limit: int, threshold: float) -> None:
     with pytest.raises(ValueError, match="no budget"):

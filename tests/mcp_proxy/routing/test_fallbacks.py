@@ -59,6 +59,8 @@ REPLACED: list[tuple[str, tuple[str, ...], str | None]] = [
     ("claude-sonnet-4-5", ANTIGRAVITY, "claude-sonnet-4-6"),
     ("claude-sonnet-4-5-thinking", ANTIGRAVITY, "claude-sonnet-4-6"),
     ("claude-opus-4-5-thinking", ("claude-opus-5-5", "claude-opus-4-8", "claude-sonnet-5-5"), "claude-opus-5-5"),
+    ("gemini-3-flash", ("gemini-3.6-flash-medium", "gemini-3.5-flash-high"), "gemini-3.5-flash-high"),
+    ("gemini-3-flash-medium", ("gemini-3.6-flash-low", "gemini-3.5-flash-high"), "gemini-3.5-flash-high"),
     ("gemini-3-flash", ("gemini-3-pro-high", "claude-opus-4-6"), None),
     ("gemini-3-flash", ("gemini-3.1-flash-lite",), None),
     ("gemini-3-pro-high", ("gemini-4-pro-low",), "gemini-4-pro-low"),
@@ -121,6 +123,7 @@ def test_what_a_name_is_served_by_counts_where_the_table_does_not_know_it() -> N
 def test_a_pattern_stands_for_what_it_covers_and_the_closer_one_wins() -> None:
     table = {"glm-*": ("k3",), "glm-4.*": ("k2",), "glm-4.7": ("k1",)}
     assert [chain(name, table) for name in ("glm-5", "glm-4.6", "glm-4.7", "other")] == [("k3",), ("k2",), ("k1",), ()]
+    assert chain("gemini-3-flash-low", {"gemini-*-flash-high": ("k3",)}) == (), "it covers no other grade"
 
 
 # who serves what stands in
@@ -181,11 +184,49 @@ def test_who_binds_a_request_to_a_provider_gets_no_stand_in_elsewhere() -> None:
 
 
 def test_the_operators_row_replaces_the_built_in_one() -> None:
-    policy = Policy(fallbacks={**BUILT_IN, "claude-opus-4-6-thinking": ("zai/glm-4.7", "gemini-3-flash")})
+    row = {"claude-opus-4-6-thinking": ("zai/glm-4.7", "gemini-3-flash")}
+    policy = Policy(fallbacks={**BUILT_IN, **row}, providers=KNOWN)
     assert ways("claude-opus-4-6-thinking", GOOGLE, GLM, policy=policy) == {
         "google": ["claude-opus-4-6-thinking", "gemini-3-flash-agent@2", "claude-sonnet-4-6@3"],
         "glm": ["glm-4.7@1"],
     }
+
+
+def test_a_stand_in_that_is_bound_to_a_provider_is_no_others() -> None:
+    table = {"glm-5": ("antigravity/claude-sonnet-4-5",)}
+    assert ways("glm-5", GLM, CLAUDE, GOOGLE, policy=Policy(fallbacks=table, providers=KNOWN)) == {
+        "glm": ["glm-5"],
+        "google": ["claude-sonnet-4-6@1"],
+    }
+
+
+def test_a_stand_in_may_be_any_model_where_its_provider_takes_every_name() -> None:
+    table = {"glm-5": ("custom/local-coder", "other")}
+    policy = Policy(fallbacks=table, providers=KNOWN | {provider("custom")})
+    assert ways("glm-5", GLM, seat("own", provider="custom", offers=(), any=True), policy=policy)["own"] == [
+        "glm-5",
+        "local-coder@1",
+    ]
+
+
+def test_what_stands_in_for_a_stand_in_of_the_same_size_does_not_for_the_model() -> None:
+    policy = Policy(fallbacks={"glm-5": ("gemini-pro-agent",)}, substitutes=True, providers=KNOWN)
+    assert ways("claude-opus-4-8", CLAUDE, GOOGLE, GLM, policy=policy) == {
+        "claude": ["claude-opus-4-8"],
+        "glm": ["+glm-5"],
+    }
+
+
+def test_an_account_is_asked_for_its_models_in_the_order_of_the_chain() -> None:
+    row = {"claude-opus-4-8": ("zai/glm-4.7",)}
+    policy = Policy(fallbacks=row, own_rows=frozenset(row), substitutes=True, providers=KNOWN)
+    assert ways("claude-opus-4-8", CLAUDE, GLM, policy=policy)["glm"] == ["glm-4.7@1", "+glm-5@2"]
+
+
+def test_a_model_that_makes_pictures_stands_in_for_none() -> None:
+    painter = seat("painter", provider="antigravity", offers=[Offer(ModelId("gemini-9-flash-high"), pictures=True)])
+    policy = Policy(fallbacks={"glm-5": ("gemini-3-flash",)}, providers=KNOWN)
+    assert ways("glm-5", GLM, painter, policy=policy) == {"glm": ["glm-5"]}
 
 
 def test_what_the_operator_says_stands_in_comes_before_another_of_the_same_size() -> None:

@@ -79,6 +79,18 @@ def test_nobody_holds_for_a_stand_in() -> None:
     assert (told(decision), decision.hold) == ([("b", "gemini", 1)], None)
 
 
+def test_nor_where_another_stand_in_opens_soon() -> None:
+    seats = seat("a", closed=closed(3600, bucket=OWN)), seat("b", closed=closed(5, bucket=OTHER)), seat("c")
+    ways = {"a": (Serving(CLAUDE),), "b": (Serving(GEMINI, step=1),), "c": (Serving(CLAUDE, step=2),)}
+    decision = decided(*seats, **ways)
+    assert (told(decision), decision.hold) == ([("c", "claude", 2)], None)
+
+
+def test_of_several_resets_that_are_near_the_first_is_held_for() -> None:
+    seats = seat("a", closed=closed(9, bucket=OWN)), seat("b", closed=closed(4, bucket=OWN))
+    assert decided(*seats).hold == at(4)
+
+
 def test_with_nobody_left_the_first_of_all_resets_counts() -> None:
     decision = decided(seat("a", closed=closed(3600, bucket=OWN) | closed(60, bucket=OTHER)))
     assert (decision.candidates, decision.retry_at) == ((), at(60))
