@@ -39,10 +39,7 @@ def serve(
     port: Annotated[int | None, Parameter(name=["--port", "-p"], help="Port (default 8080; env PORT).")] = None,
     fallback: Annotated[
         bool | None,
-        Parameter(
-            help="Let another model stand in: of the same size, else of another family "
-            "(default off; env ENABLE_FALLBACK)."
-        ),
+        Parameter(help="Let another model of the same size class stand in (default off; env ENABLE_FALLBACK)."),
     ] = None,
     soft_limit: Annotated[
         str | None,
