@@ -86,8 +86,15 @@ def failed(breaker: Breaker, asked_at: Instant, now: Instant, draw: float, statu
 
 
 def answered(breaker: Breaker, asked_at: Instant, now: Instant) -> Breaker:
-    """After an answer began: its probe has succeeded. What was asked before it opened is no probe."""
-    return Breaker(at=_next(breaker, now)) if breaker.trips and not _earlier(asked_at, breaker, now) else breaker
+    """After an answer began: its probe has let the others in. What was asked before it opened is no probe.
+
+    Until one comes whole a single failure opens it again: an upstream that cuts all its answers begins them, too.
+    """
+    if not breaker.trips or _earlier(asked_at, breaker, now):
+        return breaker
+    if _forgotten(breaker, now):
+        return Breaker(at=_next(breaker, now))
+    return Breaker(OPEN_AFTER - 1, 0, breaker.until, _next(breaker, now), breaker.status, breaker.why)
 
 
 def succeeded(breaker: Breaker, asked_at: Instant, now: Instant) -> Breaker:
@@ -95,8 +102,8 @@ def succeeded(breaker: Breaker, asked_at: Instant, now: Instant) -> Breaker:
 
     One that begins and is cut short is no success, or an upstream that cuts every answer would never be found out.
     """
-    if breaker.trips:
-        return answered(breaker, asked_at, now)
+    if breaker.trips and _earlier(asked_at, breaker, now):
+        return breaker
     return Breaker(at=_next(breaker, now)) if breaker.failures else breaker
 
 

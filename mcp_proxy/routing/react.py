@@ -94,7 +94,8 @@ def on_failure(failure: Failure, seat: Seat, now: Instant) -> Lesson:
     if failure.blame is Blame.NETWORK and failure.status == 529:
         return Lesson()  # it is we who have no room for a connection
     if failure.blame in (Blame.PROVIDER, Blame.NETWORK, Blame.CONFIG):
-        why = failure.message[:LONGEST_WHY]
+        # an upstream's own words may quote what was asked, and this is told to whoever asks next
+        why = f"HTTP {failure.status}" if failure.blame is Blame.PROVIDER else failure.message[:LONGEST_WHY]
         return Lesson(stumbled=True, sick=_sick(failure), status=failure.status, why=why)
     return Lesson()
 

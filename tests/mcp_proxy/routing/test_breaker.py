@@ -64,6 +64,16 @@ def test_an_answer_that_has_only_begun_is_no_success_or_one_that_always_cuts_is_
     assert state(row, at(4)) is State.OPEN
 
 
+def test_a_probe_that_is_cut_short_costs_one_client_and_not_five() -> None:
+    opened = after_failures(5)
+    begun = breakers.answered(opened, opened.until, opened.until)
+    assert state(begun, opened.until) is State.DEGRADED, "others are let in"
+    cut = breakers.failed(begun, opened.until, Instant(opened.until + 1), 0.0, 502, "cut")
+    assert state(cut, Instant(opened.until + 1)) is State.OPEN
+    whole = breakers.succeeded(begun, opened.until, Instant(opened.until + 1))
+    assert (state(whole, opened.until), whole.failures) == (State.CLOSED, 0)
+
+
 def test_the_first_opening_is_ten_seconds_and_each_failed_probe_doubles_it_up_to_the_ceiling() -> None:
     row, now, lengths = after_failures(5), NOW, []
     for _ in range(7):
@@ -80,7 +90,7 @@ def test_a_success_after_many_openings_begins_with_the_shortest_again() -> None:
     for _ in range(4):
         row = breakers.failed(row, row.until, row.until, 0.0, 502, "down")
     now = row.until
-    row = breakers.answered(row, now, now)
+    row = breakers.succeeded(row, now, now)
     assert (state(row, now), level(row, now)) == (State.CLOSED, 0)
     row = after_failures(5, row, now - NOW)
     assert round(row.until - now) == 10
@@ -131,7 +141,7 @@ def test_one_that_a_clock_since_set_back_has_opened_is_tried() -> None:
 def test_the_probe_of_one_that_is_of_a_clock_since_set_back_tells_all_the_same() -> None:
     ahead = Breaker(6, 2, Instant(NOW + 3000.0), Instant(NOW + 2990.0))
     assert state(ahead, NOW) is State.HALF_OPEN
-    assert breakers.answered(ahead, NOW, Instant(NOW + 1.0)).failures == 0
+    assert breakers.succeeded(ahead, NOW, Instant(NOW + 1.0)).failures == 0
     assert breakers.failed(ahead, NOW, Instant(NOW + 1.0), 0.0, 500, "").trips == 3
 
 
@@ -168,11 +178,13 @@ class Reference:
             self.length = 10.0 if self.length is None else min(2 * self.length, 120.0)
             self.opened, self.until = now, now + self.length * (1 - 0.2 * draw)
 
-    def answer(self, asked: float, *, whole: bool) -> None:
-        if self.length is not None:
-            whole = asked >= self.opened
+    def answer(self, asked: float, now: float, *, whole: bool) -> None:
+        if self.length is not None and asked < self.opened:
+            return
         if whole:
             self.failures, self.length = 0, None
+        elif self.length is not None:
+            self.failures, self.length, self.last = 4, None, now
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -199,7 +211,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.now += 0.01
         asked = self.now - ago
         self.model.forget(self.now)
-        self.model.answer(asked, whole=whole)
+        self.model.answer(asked, self.now, whole=whole)
         outcome = breakers.succeeded if whole else breakers.answered
         self.become(outcome(self.breaker, Instant(asked), Instant(self.now)))
 

@@ -54,7 +54,7 @@ WITHOUT_LIMIT: list[tuple[Blame, Lesson]] = [
     (Blame.REQUEST, Lesson()),
     (Blame.CONFIG, Lesson(stumbled=True, status=429, why="too much")),
     (Blame.MODEL, Lesson()),
-    (Blame.PROVIDER, Lesson(stumbled=True, status=429, why="too much")),
+    (Blame.PROVIDER, Lesson(stumbled=True, status=429, why="HTTP 429")),
     (Blame.NETWORK, Lesson(stumbled=True, sick=True, status=429, why="too much")),
     (Blame.ACCOUNT, Lesson(invalid="too much", stumbled=False, sick=False)),
     (Blame.TOKEN, Lesson(invalid="too much", stumbled=False, sick=False)),
