@@ -49,7 +49,8 @@ class Standing(msgspec.Struct, frozen=True, array_like=True):
     provider  empty where the account was gone by then
     reason    empty for a candidate
     until     when a refusal would have ended by itself
-    detail    more of it, in our own words only: an upstream's may quote what was asked
+    detail    more of it, in our own words only: an upstream's may quote what was asked. Of a candidate by a fallback
+              model the reason why it did not serve what was asked for, and `until` when that would have ended
     """
 
     account: str

@@ -85,13 +85,14 @@ def _asked(row: Row, detail: Detail) -> Iterator[Line]:
     steps: dict[str, list[Step]] = {}
     for step in detail.attempts:
         steps.setdefault(step.account, []).append(step)
+    decided = {each.account: each for each in (*detail.first, *detail.later)}
     for account, own in steps.items():
-        last = own[-1]
+        last, before = own[-1], decided.get(account)
         rank = dict(zip(detail.fields, last.rank, strict=False))
         verdict, reason = _ended(row, last)
-        yield Line(
-            account, last.provider, verdict, reason, _told(own), last.until, rank, last.model, rank.get("step", 0)
-        )
+        told = "; ".join(filter(None, (_told(own), passed(before))))
+        until = last.until if last.until is not None or not passed(before) or before is None else before.until
+        yield Line(account, last.provider, verdict, reason, told, until, rank, last.model, rank.get("step", 0))
 
 
 def _ended(row: Row, step: Step) -> tuple[Verdict, str]:
@@ -122,7 +123,15 @@ def _other(each: Standing, detail: Detail) -> Line:
     if each.reason:
         return Line(each.account, each.provider, Verdict.REFUSED, each.reason, each.detail, each.until)
     reason = behind(each, detail)
-    return Line(each.account, each.provider, Verdict.CANDIDATE, reason, "", None, rank, each.model, rank.get("step", 0))
+    step = rank.get("step", 0)
+    return Line(
+        each.account, each.provider, Verdict.CANDIDATE, reason, passed(each), each.until, rank, each.model, step
+    )
+
+
+def passed(each: Standing | None) -> str:
+    """Why a candidate by a fallback model did not serve what was asked for; empty for any other."""
+    return f"what was asked for: {each.detail}" if each is not None and each.detail and not each.reason else ""
 
 
 def behind(each: Standing, detail: Detail) -> str:

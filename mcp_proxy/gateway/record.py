@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
+import msgspec
+
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.ids import AccountId, stored_id
 from mcp_proxy.core.journal import Detail, Standing, Step
@@ -103,7 +105,10 @@ def standings(decision: Decision, known_as: Known) -> tuple[Standing, ...]:
 
 
 def _candidate(each: Candidate, known_as: Known) -> Standing:
-    return Standing(*known_as.of(each.account), model=each.offer.model, rank=numbers(each.rank))
+    standing = Standing(*known_as.of(each.account), model=each.offer.model, rank=numbers(each.rank))
+    if each.passed is None:
+        return standing
+    return msgspec.structs.replace(standing, detail=each.passed.reason.value, until=each.passed.until)
 
 
 def _refused(each: Refused, known_as: Known) -> Standing:

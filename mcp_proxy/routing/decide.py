@@ -64,7 +64,8 @@ def decide(
             offer = way.offer
             hindered = obstacle(seat, offer, facts, now, tried)
             if hindered is None:
-                candidates.append(Candidate(rank(seat, way, facts, policy, now, drawn), seat.account.id, offer))
+                passed = met[0] if met else None
+                candidates.append(Candidate(rank(seat, way, facts, policy, now, drawn), seat.account.id, offer, passed))
                 break
             met = [hindered] if met is None else [*met, hindered]
         else:

@@ -257,11 +257,15 @@ class Rank(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A seat that can serve this request, and why it stands where it stands."""
+    """A seat that can serve this request, and why it stands where it stands.
+
+    passed  why it does not serve it by what comes before in the chain of models; None where nothing does
+    """
 
     rank: Rank
     account: AccountId
     offer: Offer
+    passed: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ async def test_the_other_family_answers_under_the_name_that_was_asked_for(tmp_pa
                 "fallback_model",
             )
             assert OPUS in reply.text and "gemini" not in reply.text.lower()
+        (told,) = (await proxy.client.get("/why/last")).json()["accounts"]
+        assert (told["model"], told["step"]) == ("gemini-pro-agent", 1)
+        assert "what was asked for: limited" in told["detail"] and told["until"], told
         assert a.pestered == 0, "what has run out is left alone"
         reply = await proxy.ask(model="claude-sonnet-5")
         assert reply.headers["x-proxy-model"] == "gemini-3.8-flash-high", "also for what it serves by its size"
