@@ -9,7 +9,7 @@ import msgspec
 
 from mcp_proxy.core.failure import Blame, Failure, Refusal, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Transport, read_all
-from mcp_proxy.core.ids import AccountId, RequestId
+from mcp_proxy.core.ids import AccountId, RequestId, stored_id
 from mcp_proxy.core.messages import Ask
 from mcp_proxy.core.provider import Provider
 from mcp_proxy.core.time import Clock, Instant, after
@@ -68,7 +68,7 @@ class Counter:
         candidates = decide(facts, self._pool.of(caller), self.policy, now).candidates
         first = candidates[0].offer if candidates else next(iter(target.serving.values()))[0].offer
         for candidate in candidates:
-            if self._unsupported.get((candidate.account, candidate.offer.model), now) > now:
+            if self._unsupported.get((stored_id(candidate.account, caller), candidate.offer.model), now) > now:
                 continue
             if (asked := self._counting(candidate)) is not None:
                 counted = await self._ask(ask, candidate, *asked)
@@ -108,7 +108,7 @@ class Counter:
             failure = given_back(scrubbed(failure, access.token.value.reveal()), seat)
             return failure if failure.blame is Blame.REQUEST else None
         if response.status != 429:
-            self._unsupported[candidate.account, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
+            self._unsupported[seat.stored, candidate.offer.model] = after(now, UNSUPPORTED_SECONDS)
         return None
 
 
