@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from accounts.exits import Exit, Trouble
 from accounts.model import Secret
-from mcp_proxy.settings import Settings
+from mcp_proxy.settings import from_process
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes; ten thousand accounts are a fraction of it."""
@@ -87,5 +87,7 @@ class Server:
         return reply
 
 
-def server_of(settings: Settings) -> Server:
-    return Server(settings.server.reachable_at, settings.server.api_key)
+def server_at(url: str | None, config: str | None, env_file: str | None) -> Server:
+    """The server that a command's flags, the environment and the config file lead to. Raises `SettingsError`."""
+    found = from_process({"url": url, "config": config, "env_file": env_file}).server
+    return Server(found.reachable_at, found.api_key)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from cyclopts import App
 
 from accounts.exits import Exit
-from mcp_proxy.cli.client import server_of
+from mcp_proxy.cli.client import server_at
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say_json
-from mcp_proxy.settings import from_process
 
 app = App(
     name="limits",
@@ -25,7 +24,7 @@ Exit codes: 0; 4 the key is missing or refused; 6 no server answers.""",
 @app.default
 def limits(*, json: Json = False, url: Url = None, config: ConfigFile = None, env_file: EnvFile = None) -> int:
     """Show what the running server knows of every account's limits; asks no provider."""
-    server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
+    server = server_at(url, config, env_file)
     if json:
         say_json(server.ask("/account-limits").document())
         return Exit.OK

@@ -9,9 +9,8 @@ from urllib.parse import urlencode
 from cyclopts import App
 
 from accounts.exits import Exit
-from mcp_proxy.cli.client import Server, server_of
+from mcp_proxy.cli.client import Server, server_at
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json
-from mcp_proxy.settings import from_process
 
 app = App(
     name="models",
@@ -32,7 +31,7 @@ MAX_PAGES = 100
 @app.default
 def models(*, json: Json = False, url: Url = None, config: ConfigFile = None, env_file: EnvFile = None) -> int:
     """List the models of the running server and the accounts that serve each."""
-    server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
+    server = server_at(url, config, env_file)
     accounts = server.ask("/account-limits").document().get("accounts", [])
     found = [
         {

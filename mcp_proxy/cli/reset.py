@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from accounts.exits import Exit, Trouble
-from mcp_proxy.cli.client import server_of
+from mcp_proxy.cli.client import server_at
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json
-from mcp_proxy.settings import from_process
 
 app = App(
     name="reset",
@@ -38,7 +37,7 @@ def reset(
     env_file: EnvFile = None,
 ) -> int:
     """Close circuit breakers and forget limits, so that accounts are tried again at once."""
-    server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
+    server = server_at(url, config, env_file)
     named = {name: value for name, value in (("provider", provider), ("account", account)) if value is not None}
     reply = server.post("/reset", named)
     document = reply.document()

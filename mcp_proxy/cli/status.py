@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from accounts.exits import Exit, Trouble
-from mcp_proxy.cli.client import Reply, Server, server_of
+from mcp_proxy.cli.client import Reply, Server, server_at
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json
-from mcp_proxy.settings import from_process
 
 app = App(
     name="status",
@@ -41,7 +40,7 @@ def status(
     env_file: EnvFile = None,
 ) -> int:
     """Ask the running server how it is."""
-    server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
+    server = server_at(url, config, env_file)
     if live:
         return _live(server, json=json)
     reply = server.get("/health")

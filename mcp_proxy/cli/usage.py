@@ -9,9 +9,8 @@ from urllib.parse import urlencode
 from cyclopts import App, Parameter
 
 from accounts.exits import Exit, Trouble
-from mcp_proxy.cli.client import Server, server_of
+from mcp_proxy.cli.client import Server, server_at
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json, table, width
-from mcp_proxy.settings import from_process
 
 app = App(
     name="usage",
@@ -60,7 +59,7 @@ def usage(
     """Sum up what the running server's clients have used."""
     if not 1 <= days <= MOST_DAYS:
         raise Trouble(f"--days is not between 1 and {MOST_DAYS}", Exit.USAGE)
-    server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
+    server = server_at(url, config, env_file)
     patient = Server(server.base, server.key, PATIENCE_SECONDS)
     wanted = {"days": days, "by": by, **({"provider": provider} if provider else {})}
     found = patient.ask(f"/usage?{urlencode(wanted)}").document()

@@ -11,9 +11,8 @@ from urllib.parse import quote
 from cyclopts import App, Parameter
 
 from accounts.exits import Exit, Trouble
-from mcp_proxy.cli.client import Server, server_of
+from mcp_proxy.cli.client import Server, server_at
 from mcp_proxy.cli.options import ConfigFile, EnvFile, Json, Url, say, say_json, table, width
-from mcp_proxy.settings import from_process
 
 app = App(
     name="why",
@@ -67,7 +66,7 @@ def why(
     """
     if last and request is not None:
         raise Trouble("--last and a request id exclude each other", Exit.USAGE)
-    server = server_of(from_process({"url": url, "config": config, "env_file": env_file}))
+    server = server_at(url, config, env_file)
     found = _asked(server, request or "last")
     if json:
         say_json(found)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import inf, nextafter
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import structlog
@@ -15,8 +14,9 @@ from mcp_proxy.core.breaker import SOUND, Breaker
 from mcp_proxy.core.change import Change, Limited, QuotaRead, Served, Tallied, Tripped, Used, breaker_of
 from mcp_proxy.core.ids import AccountId, Conversation, ModelId, own_id
 from mcp_proxy.core.provider import Offer
-from mcp_proxy.core.quota import Quota, RateLimit
+from mcp_proxy.core.quota import RateLimit
 from mcp_proxy.core.time import Instant
+from mcp_proxy.gateway.seating import for_caller, forgetting, subjects, with_knowledge
 from mcp_proxy.gateway.tallies import Tallies
 from mcp_proxy.routing import breaker as breakers
 from mcp_proxy.routing.budget import slot_of
@@ -95,7 +95,7 @@ class Pool:
         account = own_id(seat.id, caller)
         if account not in self._own:
             self._make_room()
-            self._own[account] = self._with_troubles(_for_caller(caller, seat))
+            self._own[account] = self._with_troubles(for_caller(caller, seat))
         self._own.move_to_end(account)
         return self._own[account]
 
@@ -118,17 +118,17 @@ class Pool:
         kept: dict[AccountId, Seat] = {}
         for seat in seats:
             known = self._seats.get(seat.id)
-            kept[seat.id] = seat if known is None else _with_knowledge(seat, known)
-        subjects = {subject for seat in kept.values() for subject in _subjects(seat)}
+            kept[seat.id] = seat if known is None else with_knowledge(seat, known)
+        concerned = {subject for seat in kept.values() for subject in subjects(seat)}
         self._tallies.seat_all(kept.values())
         self._seats = kept
         self._own = OrderedDict(
-            (account, _with_knowledge(_for_caller(own.caller or "", made_of), own))
+            (account, with_knowledge(for_caller(own.caller or "", made_of), own))
             for account, own in self._own.items()
             if (made_of := kept.get(own.stored)) is not None and made_of.caller == ""
         )
-        subjects |= {subject for seat in self._own.values() for subject in _subjects(seat)}
-        self._breakers = {subject: each for subject, each in self._breakers.items() if subject in subjects}
+        concerned |= {subject for seat in self._own.values() for subject in subjects(seat)}
+        self._breakers = {subject: each for subject, each in self._breakers.items() if subject in concerned}
         for seat in self._all():
             self._put(self._with_troubles(seat))
         self._snapshot = None
@@ -234,8 +234,10 @@ class Pool:
         wanted = set(accounts)
         for seat in [seat for seat in self._all() if seat.stored in wanted]:
             forgotten = told.setdefault(seat.stored, [])
-            forgotten += self._forget(seat, now)
-            for subject in _subjects(seat):
+            for name, change in forgetting(seat, now):
+                self.apply((change,))
+                forgotten.append(name)
+            for subject in subjects(seat):
                 if subject not in upstreams:
                     held = self._breakers.get(subject, SOUND)
                     upstreams[subject] = bool(held.failures)
@@ -244,19 +246,6 @@ class Pool:
                 if upstreams[subject]:
                     forgotten.append("upstream breaker" if subject == seat.upstream else "breaker")
         return {account: list(dict.fromkeys(names)) for account, names in told.items()}
-
-    def _forget(self, seat: Seat, now: Instant) -> Iterator[str]:
-        own = {budget.bucket for budget in seat.budgets}
-        for bucket, held in seat.closed.items():
-            if bucket not in own and (held.limit.until > now or held.strikes):
-                at = Instant(max(now, nextafter(held.limit.read_at, inf)))
-                self.apply((Limited(seat.id, RateLimit(bucket, now, "forgotten by hand", at)),))
-                yield bucket.name
-        for bucket, quota in seat.quotas.items():
-            if bucket not in own and quota.left is not None and quota.left <= 0.0:
-                at = Instant(max(now, nextafter(quota.read_at, inf)))
-                self.apply((QuotaRead(seat.id, Quota(bucket, None, None, at)),))
-                yield bucket.name
 
     def mark_invalid(self, account: AccountId, why: str) -> None:
         """The account's credential is refused, until its owner signs in again."""
@@ -334,7 +323,7 @@ class Pool:
 
     def _trip(self, change: Tripped) -> bool:
         known = self._breakers.get(change.subject)
-        concerned = [seat for seat in self._all() if change.subject in _subjects(seat)]
+        concerned = [seat for seat in self._all() if change.subject in subjects(seat)]
         if not concerned or (known is not None and order(Tripped(change.subject, known)) >= order(change)):
             return False
         self._breakers[change.subject] = change.breaker
@@ -386,29 +375,6 @@ class Pool:
         if len(self._warm) > MAX_CONVERSATIONS:
             self._warm.popitem(last=False)
         return True
-
-
-def _for_caller(caller: str, seat: Seat) -> Seat:
-    """A seat of a caller's own, of which nothing is known yet."""
-    account = dataclasses.replace(seat.account, id=own_id(seat.id, caller))
-    return replace(seat, account=account, caller=caller)
-
-
-def _with_knowledge(seat: Seat, known: Seat) -> Seat:
-    """The seat with what is known of it; what was counted for a budget that is no more is no knowledge."""
-    gone = {budget.bucket for budget in known.budgets} - {budget.bucket for budget in seat.budgets}
-    return replace(
-        seat,
-        quotas={bucket: quota for bucket, quota in known.quotas.items() if bucket not in gone},
-        closed={bucket: closed for bucket, closed in known.closed.items() if bucket not in gone},
-        in_flight=known.in_flight,
-        last_used=known.last_used,
-    )
-
-
-def _subjects(seat: Seat) -> tuple[str, ...]:
-    """What the breakers that a seat obeys are of."""
-    return (breaker_of(seat.id), seat.upstream) if seat.upstream else (breaker_of(seat.id),)
 
 
 def _tell(subject: str, before: Breaker, after: Breaker, now: Instant) -> None:

@@ -33,7 +33,7 @@ Making: TypeAlias = Callable[[], Row]
 
 
 class Recorder:
-    """Keeps rows. The request path only appends to a queue; what is lost by a kill is half a second.
+    """Keeps rows. The request path only appends to a queue; what is lost by a kill is less than half a second.
 
     retention_days  what began longer ago is forgotten, in the background; None: nothing is
     """

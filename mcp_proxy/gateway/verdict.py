@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from mcp_proxy.core.failure import Blame, Failure, error_type
 from mcp_proxy.core.ids import AccountId
 from mcp_proxy.core.time import Instant
+from mcp_proxy.gateway.report import stamp
 from mcp_proxy.routing.facts import Decision, Reason, Refused, Seat
 
 RETRIED_BY_CLIENTS_SECONDS = 60
@@ -121,7 +121,7 @@ def exhausted(asked: str, retry_at: Instant, now: Instant, why: str = "") -> Fai
     why  what the upstream of the one that opens first said: it need not be a limit of its rate
     """
     seconds = max(1, math.ceil(retry_at - now))
-    reset = datetime.fromtimestamp(math.ceil(retry_at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    reset = stamp(Instant(math.ceil(retry_at)))
     message = (
         f"RESOURCE_EXHAUSTED: every account for {asked} is rate limited; "
         f"the earliest reset is at {reset}, in {_span(seconds)}" + (f" ({why[:LONGEST_WHY]})" if why else "")

@@ -81,6 +81,8 @@ async def test_a_login_goes_on_as_it_came_to_anthropic_alone(tmp_path: Path) -> 
                 assert answer.headers["x-proxy-account"] == f"{PLAN}/{proxy.ids['plan']}"
                 assert answer.headers[f"{UNIFIED}status"] == "allowed"
                 assert answer.headers[f"{UNIFIED}5h-utilization"]
+            why = (await proxy.client.get("/why/last")).json()
+            assert (why["account"], why["label"]) == (proxy.ids["plan"], "plan")
             got = one.received[-1]
             assert got.header("authorization") == f"Bearer {login('one')}" and got.header("x-api-key") is None
             assert got.header("anthropic-beta") == BETA["anthropic-beta"]
