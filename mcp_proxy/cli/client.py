@@ -52,9 +52,9 @@ class Server:
         return self._send("GET", path, None, with_key=with_key)
 
     def post(self, path: str, document: Mapping[str, Any]) -> Reply:
-        """Ask for a change, and have it; 404 is an answer too. Raises `Trouble`."""
+        """Ask for a change, and have it; 400 and 404 are answers too. Raises `Trouble`."""
         reply = self._send("POST", path, json.dumps(document).encode(), with_key=True)
-        return self.checked(reply, path, (200, 404))
+        return self.checked(reply, path, (200, 400, 404))
 
     def _send(self, method: str, path: str, body: bytes | None, *, with_key: bool) -> Reply:
         parts = urlsplit(self.base)

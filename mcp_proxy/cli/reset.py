@@ -22,7 +22,7 @@ Examples:
 Limits are learnt again from the next refusal. Token budgets stay: they are counts.
 The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 
-Exit codes: 0; 3 nothing matched; 4 the key is missing or refused; 6 no server answers.""",
+Exit codes: 0; 2 a label of several accounts; 3 nothing matched; 4 the key is missing or refused; 6 no server answers.""",
 )
 
 
@@ -43,6 +43,9 @@ def reset(
     document = reply.document()
     if reply.status == 404 and "reset" not in document:
         raise Trouble(f"nothing matched {' and '.join(named.values()) or 'at ' + server.base}", Exit.NOTHING)
+    if reply.status == 400:
+        error = document.get("error")
+        raise Trouble(str(error.get("message") if isinstance(error, Mapping) else error), Exit.USAGE)
     if json:
         say_json(document)
     else:

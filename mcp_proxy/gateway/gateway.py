@@ -208,10 +208,12 @@ class Gateway:
             await asyncio.sleep(BUDGETS_SECONDS)
             self.pool.read_budgets(self._clock.now())
 
-    async def reset(self, provider: str | None, account: str | None) -> dict[str, Any] | None:
-        """Close breakers and forget limits of the accounts that are named, by default of all; None: there is no such.
+    async def reset(self, provider: str | None, account: str | None) -> dict[str, Any] | list[str] | None:
+        """Close breakers and forget limits of the accounts that are named, by default of all.
 
-        account  an id, a label, or `provider/label`; of several with one label, all
+        account  an id, a label, or `provider/label`
+
+        None: there is no such account. Names: `account` is the label of all of these, and nothing was done.
         """
         matching = [
             seat
@@ -221,6 +223,8 @@ class Gateway:
         ]
         if not matching and (provider, account) != (None, None):
             return None
+        if account is not None and len(matching) > 1:
+            return sorted(seat.account.name for seat in matching)
         forgotten = self.pool.reset([seat.id for seat in matching], self._clock.now())
         await self._keeper.flush()
         return report.resets(matching, forgotten)

@@ -32,7 +32,7 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     """Who serves `asked`, and as what; behind that, the chain of models that stand in once it has run out.
 
     Disabled accounts serve nothing; an account whose credential is refused still does, so that a refused
-    key is told as such and does not quietly move its owner to another family of models.
+    key is told as such and does not quietly move its owner to another model, unless fallbacks were asked for.
     """
     seats = [seat for seat in pool if seat.account.enabled]
     alias = alias_of(asked, policy.aliases)

@@ -69,6 +69,8 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
         document = await gateway.reset(asked.provider, asked.account)
         if document is None:
             return error_response(request, 404, "no such provider or account")
+        if isinstance(document, list):
+            return error_response(request, 400, f"account: {asked.account} fits several: {', '.join(document)}")
         return _json(200, document)
 
     async def metrics(request: Request) -> Response:

@@ -86,3 +86,15 @@ async def test_a_count_is_no_probe(tmp_path: Path) -> None:
                 assert answer.status_code == 200 and answer.json()["input_tokens"] > 0
                 assert [each.path for each in a.received].count("/v1/messages/count_tokens") == asked
                 assert (await proxy.ask()).status_code == 200
+
+
+async def test_a_label_of_several_accounts_resets_none_of_them(tmp_path: Path) -> None:
+    async with Sandbox(["anthropic", "zai"]) as box:
+        one, other = box.account("anthropic", alias="same"), box.account("zai", alias="same")
+        async with running(tmp_path, box, ("anthropic", one), ("zai", other)) as proxy:
+            told = await proxy.client.post("/reset", json={"account": "same"})
+            assert told.status_code == 400
+            assert told.json()["error"]["message"] == "account: same fits several: anthropic/same, zai/same"
+            for named in ({"account": "zai/same"}, {"account": "same", "provider": "zai"}):
+                told = await proxy.client.post("/reset", json=named)
+                assert [each["provider"] for each in told.json()["reset"]] == ["zai"]

@@ -104,6 +104,13 @@ def test_reset_asks_for_what_is_named_and_says_what_was_forgotten(
     assert json.loads(proxy("reset", *words, "--json").out) == {"schema_version": 1, **RESET}
 
 
+def test_reset_by_a_label_of_several_accounts_lists_them(proxy: Proxy, server: Canned) -> None:
+    said = "account: same fits several: kimi/same, zai/same"
+    server.answers["/reset"] = (400, {"type": "error", "error": {"message": said}})
+    ended = proxy("reset", "--account", "same")
+    assert (ended.code, ended.out) == (2, "") and said in ended.err
+
+
 def test_reset_of_what_is_not_there_ends_with_3(proxy: Proxy, server: Canned) -> None:
     server.answers["/reset"] = (404, {"type": "error", "error": {}})
     ended = proxy("reset", "--account", "nobody")
