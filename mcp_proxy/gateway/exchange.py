@@ -303,7 +303,10 @@ class Exchange:
 
     def _let_go(self) -> None:
         """Of what was asked, keep nothing that the client wrote but the name of the model."""
-        self.ask = self._asking.ask = replace(self._asking.ask, body=b"", members=(), login=None)
+        ask = self._asking.ask
+        if ask.body or ask.members or ask.login is not None:
+            ask = self._asking.ask = replace(ask, body=b"", members=(), login=None)
+        self.ask = ask
 
     def making(self) -> Making:
         """What makes the row of this exchange: everything is at hand, and is put together by whoever writes it."""
