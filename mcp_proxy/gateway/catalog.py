@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from accounts.model import Account, CallersOwn, ClaudeCodeLogin, Credential, OAuthClient, Token
-from mcp_proxy.core.ids import ModelId, ProviderName
+from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
 from mcp_proxy.core.provider import Access, Listed, Offer, Provider
 from mcp_proxy.gateway.pool import Pool
 from mcp_proxy.routing.budget import Budget
@@ -53,6 +53,7 @@ class Catalog:
         self.providers = providers
         self._options = options
         self._budgets = budgets or {}
+        self._offers: dict[AccountId, tuple[object, Mapping[ModelId, Offer]]] = {}
         self._targets: dict[tuple[str, bool, bool], Target] = {}
         self._targets_of: tuple[int, Policy | None] = (-1, None)
 
@@ -98,7 +99,7 @@ class Catalog:
         if provider is None:
             return None
         options = self.options(account)
-        offers = _offers(account, provider, listed)
+        offers = self._offers_of(account, provider, listed)
         local = isinstance(credential, ClaudeCodeLogin)
         usual = LAST_RESORT if local else options.tier if options.tier is not None else 1
         return Seat(
@@ -114,6 +115,21 @@ class Catalog:
             upstream=self._upstream(account),
             budgets=(*options.budgets, *self._own_budgets(account)),
         )
+
+    def _offers_of(
+        self, account: Account, provider: Provider, listed: tuple[Listed, ...] | None
+    ) -> Mapping[ModelId, Offer]:
+        """What an account serves, made once: each list of models that is read makes all seats anew."""
+        made_of = (provider, account.models, listed)
+        known = self._offers.get(account.id)
+        if known is None or known[0] != made_of:
+            known = self._offers[account.id] = (made_of, _offers(account, provider, listed))
+        return known[1]
+
+    def keep_only(self, accounts: Iterable[AccountId]) -> None:
+        """Forget what was made of other accounts."""
+        kept = set(accounts)
+        self._offers = {account: made for account, made in self._offers.items() if account in kept}
 
     def _upstream(self, account: Account) -> str:
         """Whom an account shares its upstream with: its provider's others at that address. Empty: it has none."""

@@ -158,6 +158,7 @@ class Roster:
                 log.warning("unknown provider, account left out", account=account.id, provider=account.provider)
         self._pool.replace_all(seat for seat in seats if seat is not None)
         self._tokens.replace_all(credentials)
+        self._catalog.keep_only(account.id for account in accounts)
         self._changed([account.id for account in accounts])
 
     def _accounts(self) -> list[Account]:
