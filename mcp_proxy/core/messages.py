@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 from accounts.model import Secret
 from mcp_proxy.core.http import Headers
@@ -42,9 +43,8 @@ class Member(NamedTuple):
     value: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A parsed request and the bytes it was parsed from.
+class Ask(msgspec.Struct, frozen=True):
+    """A parsed request and the bytes it was parsed from. Each request makes several: a struct is soon copied.
 
     body        as the client sent it
     model       the model asked for, unescaped
@@ -70,7 +70,7 @@ class Ask:
     system: Span | None = None
     id: str = ""
     at: float = 0.0
-    login: Secret | None = field(default=None, repr=False)
+    login: Secret | None = None
     local: bool = False
     unsigned: bool = False
     members: tuple[Member, ...] = ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from accounts.model import ClaudeCodeLogin, Credential, OAuthGrant, Token, secrets_of
 from mcp_proxy.core.failure import Blame, Failure, hidden_bytes, scrubbed
 from mcp_proxy.core.http import NetworkTrouble, Trouble, header
@@ -72,7 +74,7 @@ class Asking:
             if isinstance(result, Answer):
                 return result
             if result.unsigned and not self.ask.unsigned:
-                self.ask, signature = replace(self.ask, unsigned=True), result
+                self.ask, signature = msgspec.structs.replace(self.ask, unsigned=True), result
             elif result.blame is Blame.TOKEN and not renewed and isinstance(self.credential, RENEWED):
                 access, renewed = await self._access(seat, access.token, others), True
             else:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.ids import AccountId, ModelId, RequestId
 from mcp_proxy.core.messages import Ask, Endpoint
@@ -305,7 +307,7 @@ class Exchange:
         """Of what was asked, keep nothing that the client wrote but the name of the model."""
         ask = self._asking.ask
         if ask.body or ask.members or ask.login is not None:
-            ask = self._asking.ask = replace(ask, body=b"", members=(), login=None)
+            ask = self._asking.ask = msgspec.structs.replace(ask, body=b"", members=(), login=None)
         self.ask = ask
 
     def making(self) -> Making:

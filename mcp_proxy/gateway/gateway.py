@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import msgspec
+
 from accounts.model import Account, Credential, OAuthGrant
 from mcp_proxy.core.change import StateStore
 from mcp_proxy.core.failure import Failure
@@ -178,7 +180,7 @@ class Gateway:
 
     def exchange(self, ask: Ask, request: RequestId) -> Exchange:
         """A client's request, not yet begun."""
-        known = replace(ask, id=request, at=self._clock.now())
+        known = msgspec.structs.replace(ask, id=request, at=self._clock.now())
         exchange = Exchange(known, request, self._around, budget(ask))
         self.recent.append(exchange)
         return exchange

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import cast
 
 from blacksheep import Content, Request, Response, Router, StreamedContent
 from blacksheep.exceptions import MessageAborted
+from msgspec.structs import replace
 
 from mcp_proxy.core.failure import Failure
 from mcp_proxy.core.http import Headers

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from accounts.model import Auth, CallersSignIn, Secret, Token, Verdict, Works
 from mcp_proxy.core.failure import Blame, Failure, Refusal

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from anthropic.lib.streaming import _messages as sdk
+from msgspec.structs import replace
 
 from mcp_proxy.core.failure import Blame, Failure, Refusal
 from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamResponse

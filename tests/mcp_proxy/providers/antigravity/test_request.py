@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from mcp_proxy.core.failure import Blame, Failure
@@ -103,7 +104,7 @@ def test_the_same_request_is_the_same_bytes_and_another_has_another_id() -> None
 def test_earlier_thoughts_go_back_unless_their_signature_was_refused() -> None:
     parts = sent(wish(messages=HISTORY))["request"]["contents"][1]["parts"]
     assert parts[0] == {"text": "Need the tool.", "thought": True, "thoughtSignature": "UkVY" * 16}
-    unsigned = replace(wish(messages=HISTORY), unsigned=True)
+    unsigned = msgspec.structs.replace(wish(messages=HISTORY), unsigned=True)
     body = sent(unsigned)["request"]
     assert [list(part) for part in body["contents"][1]["parts"]] == [["functionCall"]]
     assert "thinkingConfig" not in body["generationConfig"]
