@@ -279,7 +279,7 @@ class Exchange:
             failure = provider.read_failure(Refusal(200, answer.response.headers, error), offer, now)
             lesson = on_failure(given_back(self._asking.scrubbed(failure), seat), seat, now)
             # a credential that the upstream had taken is no bad one, but whoever asks again should ask elsewhere
-            self._learn(lesson if lesson.invalid is None else Lesson(stumbled=True, why=failure.message))
+            self._learn(lesson if lesson.invalid is None else Lesson(stumbled=True, why=f"HTTP {failure.status}"))
 
     async def close(self) -> None:
         """The end, whatever it was: give the upstream back, count, log. To be called once."""

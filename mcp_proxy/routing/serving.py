@@ -44,9 +44,10 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     bound = _bound(name, policy.providers)
     wanted = _Wanted(name, bound[1] if bound else None, alias is not None)
     first = _named(wanted, asked, [seat for seat in seats if not seat.last_resort], policy)
-    for account, way in _named(wanted, asked, [seat for seat in seats if seat.last_resort], policy).items():
-        # a last resort: beside anybody else it only stands in, whatever it has
-        first[account] = way._replace(substitute=way.substitute or bool(first))
+    last = _named(wanted, asked, [seat for seat in seats if seat.last_resort], policy)
+    if first:  # beside anybody else a last resort only stands in, whatever it has
+        last = {account: way._replace(substitute=True) for account, way in last.items()}
+    first |= last
     serving: dict[AccountId, tuple[Serving, ...]] = {account: (way,) for account, way in first.items()}
     if policy.fallbacks:
         own = seats if bound is None or _exact(name, seats, policy) else _of(bound[1], seats)

@@ -287,3 +287,20 @@ async def test_a_key_that_is_quoted_behind_the_end_reaches_nobody(tmp_path: Path
     async with upstream(messages(quoting)) as a, in_front_of(tmp_path, a) as proxy:
         reply = await proxy.ask(stream=True)
         assert "not ... again" in reply.text and key not in reply.text
+
+
+async def test_what_an_error_event_about_the_credential_quotes_is_remembered_nowhere(tmp_path: Path) -> None:
+    """P7. What is remembered of a failure is told in the log, in /health and to who asks next."""
+    key = f"key-of-a0-{MARK}"
+
+    async def quoting(talk: Talk) -> None:
+        await talk.say(EVENT_STREAM + b"".join(map(chunk, frames("text", "a")[:6])))
+        wrong = {"type": "authentication_error", "message": f"not {key}, nor the prompt"}
+        await talk.say(chunk(event("error", error=wrong)) + LAST_CHUNK)
+        talk.writer.close()
+
+    async with upstream(messages(quoting)) as a, in_front_of(tmp_path, a) as proxy:
+        await proxy.ask(stream=True)
+        (seat,) = proxy.gateway.pool.seats
+        assert seat.breaker.failures == 1
+        assert key not in seat.breaker.why and "prompt" not in seat.breaker.why, seat.breaker.why

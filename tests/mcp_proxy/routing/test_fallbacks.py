@@ -268,3 +268,8 @@ def test_a_last_resort_stands_behind_everybody_who_could_serve_at_all() -> None:
         "glm": ["+glm-5"],
         "last": ["+claude-opus-4-8"],
     }
+    second = seat("second", provider="x", offers=offers("claude-opus-4-8"), local=True, tier=LAST_RESORT)
+    assert ways("claude-opus-4-8", last, second, policy=plain) == {
+        "last": ["claude-opus-4-8"],
+        "second": ["claude-opus-4-8"],
+    }, "with nobody else there is nobody to stand behind"
