@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mcp_proxy.core.http import header
 from mcp_proxy.core.messages import Ask
-from mcp_proxy.dialects.json_text import BadJson, items, loads, member, members
+from mcp_proxy.dialects.json_text import NULL, BadJson, Bytes, is_text, items, loads, members, picked
 
 _LONGEST = 128
 """Characters of a name that are kept as they are; a longer one is hashed, or 10 000 of them could fill memory."""
@@ -27,13 +27,18 @@ def session(ask: Ask) -> str:
     for name in ("x-claude-code-session-id", "x-session-id"):
         if given := (header(ask.headers, name) or "").strip():
             return _short(given)
-    parts = _values(ask.body, ("metadata", "system", "messages"))
+    parts = _values(ask, ("metadata", "system", "messages"))
     metadata = loads(parts.get("metadata", b""))
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if isinstance(user_id, str) and user_id:
         return _short(_session_in(user_id))
-    said = plain_text(parts.get("system", b"")), first_text(parts.get("messages", b""))
-    return hashlib.blake2b("\0".join(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    said = hashlib.blake2b(digest_size=16)
+    for text in written(parts.get("system", NULL)):
+        said.update(text)
+    said.update(b"\0")
+    for text in _first_written(parts.get("messages", NULL)):
+        said.update(text)
+    return said.hexdigest()
 
 
 def agent(ask: Ask) -> str:
@@ -53,17 +58,27 @@ def cache_ttl_1h(ask: Ask) -> bool:
     return b'"1h"' in ask.body and _ONE_HOUR.search(ask.body) is not None
 
 
-def first_text(messages: bytes) -> str:
-    """The text of the first user message of a JSON array; empty where there is none."""
+def _first_written(messages: Bytes) -> Iterator[memoryview]:
+    """The text of the first user message of a JSON array, as in `written`."""
     for message in items(messages):
-        if loads(member(message, "role")) == "user":
-            return plain_text(member(message, "content"))
-    return ""
+        role, content = picked(message, "role", "content")
+        if loads(role) == "user":
+            yield from written(content)
+            return
 
 
-def plain_text(content: bytes) -> str:
-    """The text of a JSON content, the same whether it is a string or an array of blocks."""
-    return text_of(loads(content) if content.startswith(b'"') else map(loads, items(content)))
+def written(content: Bytes) -> Iterator[memoryview]:
+    """The texts of a JSON content as they are written, quotes left out: the same of a string and of a block.
+
+    What is only compared need not be read: of twenty megabytes that takes longer than the rest of the request.
+    """
+    if is_text(content):
+        yield memoryview(content)[1:-1]
+        return
+    for block in items(content):
+        kind, text = picked(block, "type", "text")
+        if loads(kind) == "text" and is_text(text):
+            yield text[1:-1]
 
 
 def text_of(content: Any) -> str:
@@ -91,8 +106,9 @@ def _short(name: str) -> str:
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _values(body: bytes, keys: tuple[str, ...]) -> dict[str, bytes]:
+def _values(ask: Ask, keys: tuple[str, ...]) -> dict[str, memoryview]:
     try:
-        return {part.key: body[slice(*part.value)] for part in members(body) if part.key in keys}
+        found, body = ask.members or members(ask.body), memoryview(ask.body)
+        return {part.key: body[slice(*part.value)] for part in found if part.key in keys}
     except BadJson:
         return {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mcp_proxy.dialects.json_text import NULL, BadJson, items, loads, member, members
+from mcp_proxy.core.messages import Member
+from mcp_proxy.dialects.json_text import NULL, BadJson, Bytes, is_text, items, loads, members, picked
 
 BYTES_PER_TOKEN = 3.6
 """UTF-8 bytes of English prose and code in one token; between the 3.5 and 4 that vendors quote."""
@@ -22,6 +24,9 @@ IMAGE_PIXELS_PER_TOKEN = 750
 
 PDF_BYTES_PER_TOKEN = 30
 """A page is 1500 to 3000 tokens (docs: "PDF support") and, as a rough mean, 60 KB."""
+
+LONG = 1_000_000
+"""Bytes from which on a text is not read at once: nobody else's work goes on meanwhile."""
 
 PER_MESSAGE = 4
 """The marks around a message or a tool."""
@@ -50,14 +55,16 @@ def estimate_tokens(body: bytes) -> int:
     return measure(body).tokens
 
 
-def measure(body: bytes) -> Measure:
+def measure(body: bytes, found: Sequence[Member] = ()) -> Measure:
     """The size of a Messages request. Never raises.
 
     Base64 counts by what it holds, not by its length. A body that is no request counts as text. It may take a
     second for the largest bodies; in a thread it keeps nobody waiting, since it goes through them piece by piece.
+
+    found  the top-level members of `body`, where they are known already
     """
     try:
-        parts = {part.key: body[slice(*part.value)] for part in members(body)}
+        parts = {part.key: memoryview(body)[slice(*part.value)] for part in found or members(body)}
     except BadJson:
         return Measure(prose=len(body) / BYTES_PER_TOKEN)
     scale = _Scale()
@@ -67,9 +74,9 @@ def measure(body: bytes) -> Measure:
             scale.fixed += PER_MESSAGE
             scale.json += _json(loads(tool))
         for message in items(parts.get("messages", NULL)):
-            if message.startswith(b"{"):
+            if bytes(message[:1]) == b"{":
                 scale.fixed += PER_MESSAGE
-                scale.content(member(message, "content"))
+                scale.content(*picked(message, "content"))
     except RecursionError:
         return Measure(json=len(body) / JSON_BYTES_PER_TOKEN)
     return Measure(scale.prose, scale.json, scale.fixed)
@@ -83,10 +90,10 @@ class _Scale:
     def __init__(self) -> None:
         self.prose = self.json = self.fixed = 0.0
 
-    def content(self, content: bytes) -> None:
+    def content(self, content: Bytes) -> None:
         """A string, or an array of blocks."""
-        if content.startswith(b'"'):
-            self.prose += _text(loads(content))
+        if is_text(content):
+            self.prose += _text(loads(content)) if len(content) < LONG else _written(content)
         else:
             for block in items(content):
                 self.block(loads(block))
@@ -137,15 +144,28 @@ class _Scale:
 
 
 def _text(text: Any) -> float:
-    if not isinstance(text, str):
-        return 0
-    return len(text.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN
+    return _bytes(text) / BYTES_PER_TOKEN if isinstance(text, str) else 0
+
+
+def _bytes(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    if text.isascii():
+        return len(text)
+    pieces = (text[at : at + LONG] for at in range(0, len(text), LONG))
+    return sum(len(piece.encode("utf-8", "surrogatepass")) for piece in pieces)
+
+
+def _written(text: Bytes) -> float:
+    """The tokens of a JSON string that would take long to read: each escape is one byte, a numbered one two."""
+    pieces = (bytes(text[at : at + LONG]) for at in range(0, len(text), LONG))
+    escapes = sum(piece.count(b"\\") + 3 * piece.count(b"\\u") for piece in pieces)
+    return (len(text) - 2 - escapes) / BYTES_PER_TOKEN
 
 
 def _json(value: Any) -> float:
     """The tokens of a value written as JSON."""
     if isinstance(value, str):
-        return (len(value.encode("utf-8", "surrogatepass")) + 2) / JSON_BYTES_PER_TOKEN
+        return (_bytes(value) + 2) / JSON_BYTES_PER_TOKEN
     if isinstance(value, dict):
         if value.get("type") == "base64" and isinstance(value.get("data"), str):
             return IMAGE_TOKENS

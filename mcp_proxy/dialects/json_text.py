@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +11,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from mcp_proxy.core.messages import Member, Span
+
+Bytes = bytes | memoryview
+"""A part of a body, and one that is not copied: copying twenty megabytes takes longer than reading them."""
+
+PIECE = 256 * 1024
+"""How much of a body is looked at in one step. The other threads wait for the end of a step."""
 
 NULL = b"null"
 
@@ -33,11 +40,8 @@ def members(body: bytes) -> tuple[Member, ...]:
     Numbers of any size and lone surrogate escapes pass: JavaScript clients send the latter when they cut a text.
     """
     # msgspec does not look at the UTF-8 of what it skips.
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            raise BadJson("the body is not valid UTF-8") from None
+    if not body.isascii() and not _is_utf8(body):
+        raise BadJson("the body is not valid UTF-8")
     try:
         raws = _RAW_MEMBERS.decode(body)
     except RecursionError:
@@ -50,6 +54,16 @@ def members(body: bytes) -> tuple[Member, ...]:
     return _walk(body, raws) or (_slow_members(body) if raws else ())
 
 
+def _is_utf8(body: bytes) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(body), PIECE):
+            decoder.decode(body[at : at + PIECE], at + PIECE >= len(body))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _walk(body: bytes, raws: dict[str, msgspec.Raw]) -> tuple[Member, ...] | None:
     """The members of a body known to be valid; None where they do not fit, as when a key stands there twice."""
     opened = _OPEN.match(body)
@@ -60,10 +74,12 @@ def _walk(body: bytes, raws: dict[str, msgspec.Raw]) -> tuple[Member, ...] | Non
     last = b","
     for key, raw in raws.items():
         head = _KEY.match(body, position)
-        value = bytes(raw)
-        if last != b"," or head is None or not body.startswith(value, head.end()):
+        if last != b"," or head is None:
             return None
+        value = memoryview(raw)
         end = head.end() + len(value)
+        if not all(body.startswith(piece, head.end() + PIECE * number) for number, piece in enumerate(_pieces(value))):
+            return None
         after = _AFTER.match(body, end)
         if after is None:
             return None
@@ -145,7 +161,7 @@ def _end(text: str, position: int) -> None:
         raise json.JSONDecodeError("Extra data", text, position)
 
 
-def loads(data: bytes | bytearray | memoryview) -> Any:
+def loads(data: Bytes | bytearray) -> Any:
     """A small JSON document as Python values; None where it is none. Never raises."""
     try:
         return msgspec.json.decode(data)
@@ -159,19 +175,20 @@ def loads(data: bytes | bytearray | memoryview) -> Any:
         return None
 
 
-def items(data: bytes) -> Iterator[bytes]:
+def items(data: Bytes) -> Iterator[memoryview]:
     """The bytes of each value of a JSON array, in order; none where it is no array. Never raises.
 
     A thread that reads a large array so, value by value, never keeps the others waiting for long.
     """
     try:
-        yield from map(bytes, _RAW_ITEMS.decode(data))
+        for raw in _RAW_ITEMS.decode(data):
+            yield memoryview(raw)
     except RecursionError:
         return
     except (msgspec.DecodeError, UnicodeDecodeError):
         values = loads(data)  # a lone surrogate is an error to msgspec
         for value in values if isinstance(values, list) else ():
-            yield json.dumps(value).encode()
+            yield memoryview(json.dumps(value).encode())
 
 
 def elements(body: bytes, span: Span) -> tuple[Span, ...]:
@@ -221,22 +238,36 @@ def members_at(body: bytes, span: Span) -> tuple[Member, ...]:
     return tuple(Member(key, at + start, Span(at + value.start, at + value.end)) for key, start, value in found)
 
 
-def member(data: bytes, key: str) -> bytes:
-    """The bytes of a top-level member of a JSON object, the last of that name; `null` where there is none."""
+def picked(data: Bytes, *keys: str) -> tuple[memoryview, ...]:
+    """The bytes of some top-level members of a JSON object, the last of each name; `null` for what it lacks."""
     try:
-        return bytes(_RAW_MEMBERS.decode(data).get(key, NULL))
+        raws = _RAW_MEMBERS.decode(data)
+        return tuple(memoryview(raws.get(key, NULL)) for key in keys)
     except RecursionError:
-        return NULL
+        return (memoryview(NULL),) * len(keys)
     except (msgspec.DecodeError, UnicodeDecodeError):
         value = loads(data)
-        return json.dumps(value.get(key)).encode() if isinstance(value, dict) else NULL
+        values = value if isinstance(value, dict) else {}
+        return tuple(memoryview(json.dumps(values.get(key)).encode()) for key in keys)
+
+
+def is_text(value: Bytes) -> bool:
+    """Whether the bytes of a JSON value are those of a string."""
+    return bytes(value[:1]) == b'"'
 
 
 def replace(body: bytes, span: Span, value: bytes) -> bytes:
     """`body` with the bytes at `span` replaced; the same object where nothing changes."""
     if body[span.start : span.end] == value:
         return body
-    return b"".join((memoryview(body)[: span.start], value, memoryview(body)[span.end :]))
+    before, after = memoryview(body)[: span.start], memoryview(body)[span.end :]
+    if len(body) <= PIECE:
+        return b"".join((before, value, after))
+    return b"".join((*_pieces(before), value, *_pieces(after)))  # of bytes alone: lets the other threads go on
+
+
+def _pieces(view: memoryview) -> Iterator[bytes]:
+    return (bytes(view[at : at + PIECE]) for at in range(0, len(view), PIECE))
 
 
 def quoted(text: str) -> bytes:

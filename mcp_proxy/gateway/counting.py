@@ -77,7 +77,7 @@ class Counter:
 
     async def _estimated(self, ask: Ask, model: str) -> int:
         """What the model is likely to count, as far as its answers have taught us."""
-        return self._calibration.tokens(model, await apart(measure, len(ask.body), ask.body))
+        return self._calibration.tokens(model, await apart(measure, len(ask.body), ask.body, ask.members))
 
     def _counting(self, candidate: Candidate, now: Instant) -> tuple[Provider, Seat] | None:
         """The candidate and its provider, if that counts at all; none that a single request has to try first."""

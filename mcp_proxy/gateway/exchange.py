@@ -336,5 +336,5 @@ class Exchange:
 
 def _traits(ask: Ask) -> tuple[str, bool, Measure | None]:
     """What the body tells: the session, whether its cache is kept for an hour, and a large one's size."""
-    size = measure(ask.body) if len(ask.body) > ESTIMATED_FROM_BYTES else None
+    size = measure(ask.body, ask.members) if len(ask.body) > ESTIMATED_FROM_BYTES else None
     return session(ask), cache_ttl_1h(ask), size

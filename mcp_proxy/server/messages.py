@@ -99,16 +99,14 @@ async def read_body(request: Request, seconds: float) -> bytes | Response:
 
 async def read_limited(request: Request) -> bytes | None:
     """The body; None once it is larger than we take."""
-    first, body = b"", bytearray()  # most bodies come in one piece, and a copy of one is most of reading it
+    pieces, size = [], 0
     chunks = cast("AsyncIterator[bytes]", request.stream())  # typed as if it had to be awaited
     async for chunk in chunks:
-        if not first:
-            first = chunk or b""
-            continue
-        body += chunk if body else first + chunk
-        if len(body) > MAX_BODY_BYTES:
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
             return None
-    return bytes(body) or first
+    return await apart(b"".join, size, pieces)  # most bodies come in one piece, which is not copied
 
 
 def client_headers(request: Request) -> Headers:

@@ -20,6 +20,9 @@ MAX_HEAD_FIELDS = 256
 SMALL_BODY = 16 * 1024
 """Copied behind the head: cheaper than a second write."""
 
+PIECE = 256 * 1024
+"""What is handed to the transport at a time: to encrypt or copy twenty megabytes at once holds the loop up."""
+
 PAUSE_BYTES = 256 * 1024
 RESUME_BYTES = 64 * 1024
 """What may wait here unread before the upstream is made to wait, and when it may go on."""
@@ -119,7 +122,8 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._headers: list[tuple[bytes, bytes]] = []
         self._bytes_of_no_body = 0  # heads, trailers and sizes of chunks: what the parser keeps
-        self._interim = self._paused = self.closed = False
+        self._interim = self._paused = self._full = self.closed = False
+        self._unsent = memoryview(b"")  # what the transport has not yet been given of a request's body
         self.answering = False  # at least one byte of the answer has come
         self._silence = 0.0
         self._heard_at = 0.0
@@ -139,12 +143,19 @@ class Connection(asyncio.Protocol):
             self._transport.write(request + body)
         else:
             self._transport.write(request)
-            self._transport.write(body)
+            self._unsent = memoryview(body)
+            self._send()
         return incoming
 
     def abort(self) -> None:
         """Close at once; whoever waits for an answer here is told."""
         self._end(httpx.ReadError("closed by us"))
+
+    def _send(self) -> None:
+        """As much of the body as the transport takes."""
+        while self._unsent and not self._full and self._transport is not None:
+            piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
+            self._transport.write(piece)
 
     def taken(self) -> None:
         """What had come has been taken: more may."""
@@ -187,6 +198,13 @@ class Connection(asyncio.Protocol):
             self._paused = True
             assert self._transport is not None  # noqa: S101 - it has just received
             self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._send()
 
     def eof_received(self) -> bool:
         self._cut(None)
@@ -247,9 +265,9 @@ class Connection(asyncio.Protocol):
 
     def _rest(self, incoming: Incoming) -> None:
         """The answer is whole: keep the connection if it may be used again."""
+        unsent, transport = bool(self._unsent), self._transport
         self._settle()
-        transport = self._transport
-        if transport is None or transport.get_write_buffer_size():
+        if transport is None or unsent or transport.get_write_buffer_size():
             # an answer before the whole request was sent; to send the rest first might take for ever
             self._end(httpx.ReadError("closed by us"))
             return
@@ -264,7 +282,7 @@ class Connection(asyncio.Protocol):
         self._freed(self)
 
     def _settle(self) -> None:
-        self._incoming, self._bytes_of_no_body = None, 0
+        self._incoming, self._bytes_of_no_body, self._unsent = None, 0, memoryview(b"")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

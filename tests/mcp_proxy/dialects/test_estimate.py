@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_proxy.dialects.estimate import IMAGE_TOKENS, estimate_tokens, image_size
+from mcp_proxy.dialects.estimate import IMAGE_TOKENS, LONG, estimate_tokens, image_size
 from tests.mcp_proxy.dialects.fixtures import NAMES, body
 
 
@@ -107,3 +107,14 @@ def test_there_is_always_an_estimate(data: bytes) -> None:
 def test_depth_is_no_obstacle() -> None:
     deep = b'{"messages":[{"content":[' + b'{"type":"x","a":' * 400 + b"1" + b"}" * 400 + b"]}]}"
     assert estimate_tokens(deep) >= 1
+
+
+@pytest.mark.parametrize("text", ["words and words ", 'a "line"\n', "é"])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_a_text_too_long_to_read_at_once_counts_as_its_parts_do(text: str, ascii_only: bool) -> None:
+    def estimated(times: int) -> int:
+        request = {"messages": [{"role": "user", "content": text * times}]}
+        return estimate_tokens(json.dumps(request, ensure_ascii=ascii_only).encode())
+
+    long = LONG // len(text)
+    assert estimated(long) == pytest.approx(100 * estimated(long // 100), rel=0.01)

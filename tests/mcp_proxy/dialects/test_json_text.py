@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_proxy.core.messages import Span
-from mcp_proxy.dialects.json_text import BadJson, items, loads, member, members, quoted, replace
+from mcp_proxy.dialects.json_text import PIECE, BadJson, items, loads, members, picked, quoted, replace
 
 VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -93,6 +93,22 @@ def test_a_lone_surrogate_is_quoted_as_its_escape() -> None:
     assert quoted("\ud800") == b'"\\ud800"'
 
 
+@pytest.mark.parametrize("mark", [b"x", "é".encode()])
+def test_members_larger_than_what_is_looked_at_in_one_step_are_found_and_replaced(mark: bytes) -> None:
+    large, other = b'"%b"' % (mark * PIECE * 2), b'"%by"' % (mark * PIECE * 2)
+    body = b'{"a":%b,"b":1,"c":%b}' % (large, other)
+    a, b, c = members(body)
+    assert [body[slice(*each.value)] for each in (a, b, c)] == [large, b"1", other]
+    assert replace(body, b.value, b"22") == b'{"a":%b,"b":22,"c":%b}' % (large, other)
+    assert replace(body, a.value, other) == b'{"a":%b,"b":1,"c":%b}' % (other, other)
+    twice = b'{"a":%b,"b":1,"a":%b}' % (large, other)
+    assert [twice[slice(*each.value)] for each in members(twice)] == [large, b"1", other]
+    with pytest.raises(BadJson, match="UTF-8"):
+        members(b'{"a":"%b\xff"}' % (mark * PIECE * 2))
+    with pytest.raises(BadJson, match="UTF-8"):
+        members(b'{"a":"%b"}\xc3' % (mark * PIECE * 2))
+
+
 def test_replacing_with_the_same_changes_nothing() -> None:
     body = b'{"a":"x"}'
     assert replace(body, Span(5, 8), b'"x"') is body
@@ -103,15 +119,15 @@ def test_replacing_with_the_same_changes_nothing() -> None:
 def test_the_values_of_an_array_are_found_one_by_one(values: list[Any], marks: Any) -> None:
     text = json.dumps(values, separators=marks).replace("[", "[ ").replace("]", " ]").encode()
     found = list(items(text))
-    assert [json.loads(value) for value in found] == json.loads(text)
-    assert all(value == value.strip() for value in found)
+    assert [json.loads(bytes(value)) for value in found] == json.loads(text)
+    assert all(bytes(value) == bytes(value).strip() for value in found)
 
 
 def test_a_member_is_found_by_its_name_the_last_of_two() -> None:
-    assert member(b'{ "a" : [ 1 ] , "b": 2, "a" : "x" }', "a") == b'"x"'
-    assert member(b'{"a":1,"b":"\\ud800"}', "b") == b'"\\ud800"'
+    assert picked(b'{ "a" : [ 1 ] , "b": 2, "a" : "x" }', "b", "a") == (b"2", b'"x"')
+    assert picked(b'{"a":1,"b":"\\ud800"}', "b", "c") == (b'"\\ud800"', b"null")
     for nothing in (b"{}", b"[]", b"", b"{", b'"a"', b"[" * 100_000):
-        assert member(nothing, "a") == b"null"
+        assert picked(nothing, "a") == (b"null",)
         assert list(items(nothing)) == []
 
 

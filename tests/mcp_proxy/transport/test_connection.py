@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +16,7 @@ from mcp_proxy.core.http import NetworkTrouble, Trouble, read_all
 from mcp_proxy.transport.client import Client, tls
 from mcp_proxy.transport.connection import PAUSE_BYTES
 from mcp_proxy.transport.http1 import Http1Transport
+from tests.faults.certificates import Authority
 from tests.faults.line import until
 from tests.faults.upstream import CHUNKED, OK, Talk, answering, upstream
 from tests.mcp_proxy.transport.test_client import client, trouble, whole
@@ -165,6 +169,28 @@ async def test_an_answer_before_the_request_was_taken_lets_go_of_an_upstream_tha
         assert await whole(made, there.request(body=b"x" * 30_000_000)) == (413, b"no")
         await until(lambda: not made.busy, 1.0)
         over.set()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_large_request_arrives_whole_at_an_upstream_that_takes_it_slowly(secure: bool, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(cafile=authority.root)
+    body = b"".join(b"%08d" % number for number in range(500_000))
+    heard = bytearray()
+
+    async def play(talk: Talk) -> None:
+        await talk.reader.readuntil(b"\r\n\r\n")
+        while len(heard) < len(body):
+            heard.extend(await talk.reader.read(100_000))
+            await asyncio.sleep(0.002)
+        await talk.say(OK)
+
+    made = Client(context)
+    async with upstream(play, authority.server("localhost") if secure else None) as there:
+        url = f"https://localhost:{there.port}/" if secure else there.url()
+        assert await whole(made, replace(there.request(body=body), url=url)) == (200, b"ok")
+        await made.aclose()
+    assert heard == body
 
 
 async def test_who_is_not_read_is_made_to_wait_and_is_not_taken_for_silent() -> None:
