@@ -8,8 +8,10 @@ import gc
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 import structlog
 
@@ -20,6 +22,22 @@ from tests.faults.watch import pytest_runtest_makereport as pytest_runtest_maker
 # The tests start the program some hundred times; where bytecode is not to be written, each would compile it anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def _stack(context: int = 0) -> list[inspect.FrameInfo]:
+    """As `inspect.stack`, without the sources.
+
+    BlackSheep asks twice for each application that is made: under pytest a tenth of a second, some hundred times.
+    """
+    frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
+    return [inspect.FrameInfo(at, at.f_code.co_filename, at.f_lineno, at.f_code.co_name, None, None) for at in frames]
+
+
+inspect.stack = _stack
+
+# What is left of the usual hundred finds as good as all of it, and each run looks at others.
+hypothesis.settings.register_profile("every run", max_examples=50)
+hypothesis.settings.load_profile("every run")
 
 BEFORE = pytest.StashKey[Level]()
 
