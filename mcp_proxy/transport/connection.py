@@ -23,6 +23,8 @@ SMALL_BODY = 16 * 1024
 PIECE = 256 * 1024
 """What is handed to the transport at a time: to encrypt or copy twenty megabytes at once holds the loop up."""
 
+NOTHING = memoryview(b"")
+
 PAUSE_BYTES = 256 * 1024
 RESUME_BYTES = 64 * 1024
 """What may wait here unread before the upstream is made to wait, and when it may go on."""
@@ -123,7 +125,7 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._bytes_of_no_body = 0  # heads, trailers and sizes of chunks: what the parser keeps
         self._interim = self._paused = self._full = self.closed = False
-        self._unsent = memoryview(b"")  # what the transport has not yet been given of a request's body
+        self._unsent = NOTHING  # what the transport has not yet been given of a request's body
         self.answering = False  # at least one byte of the answer has come
         self._silence = 0.0
         self._heard_at = 0.0
@@ -156,6 +158,8 @@ class Connection(asyncio.Protocol):
         while self._unsent and not self._full and self._transport is not None:
             piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
             self._transport.write(piece)
+        if not self._unsent:
+            self._unsent = NOTHING  # an empty part of a body holds all of it
 
     def taken(self) -> None:
         """What had come has been taken: more may."""
@@ -282,7 +286,7 @@ class Connection(asyncio.Protocol):
         self._freed(self)
 
     def _settle(self) -> None:
-        self._incoming, self._bytes_of_no_body, self._unsent = None, 0, memoryview(b"")
+        self._incoming, self._bytes_of_no_body, self._unsent = None, 0, NOTHING
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -238,18 +238,18 @@ def stalling(over: asyncio.Event) -> Play:
     return play
 
 
-async def hangs_up(port: int, rng: random.Random) -> None:
-    """Ask, take some or nothing of it, and be gone in some way at some moment."""
+async def hangs_up(port: int, rng: random.Random, patience: float) -> None:
+    """Ask, take some or nothing of it, and be gone in some way at some moment. patience: 1.0 on a machine at rest."""
     line = await Line(port).open(small=rng.random() < 0.5)
     request = post()
     if rng.random() < 0.1:
         request = request[: rng.randrange(len(request))]
     try:
         await line.send(request)
-        await asyncio.sleep(rng.random() * 0.03)
+        await asyncio.sleep(rng.random() * 0.03 * patience)
         if rng.random() < 0.5:
             with contextlib.suppress(TimeoutError):
-                await line.more(rng.random() * 0.02)
+                await line.more(rng.random() * 0.02 * patience)
     finally:
         line.close(reset=rng.random() < 0.5)
 
@@ -269,16 +269,19 @@ async def test_two_thousand_hang_ups_at_random_moments_leave_nothing_behind(tmp_
         tasks, sockets = len(asyncio.all_tasks()), open_sockets()
         before = up.open
 
-        async def one_after_the_other() -> None:
+        async def one_after_the_other(patience: float) -> None:
             for _ in range(HANG_UPS // 100):
-                await hangs_up(proxy.port, rng)
+                await hangs_up(proxy.port, rng, patience)
 
-        await asyncio.gather(*(one_after_the_other() for _ in range(100)))
+        for patience in (1.0, 4.0, 16.0):  # where the machine is busy all may have left before they were looked at
+            await asyncio.gather(*(one_after_the_other(patience) for _ in range(100)))
+            if len(up.asked()) > HANG_UPS / 20:
+                break
         await until(lambda: nothing_is_held(proxy), 3.0)
         # kept connections, which are good for another request, are two sockets here and one task of the upstream
         await until(lambda: open_sockets() - 2 * (up.open - before) <= sockets, 3.0)
         await until(lambda: len(asyncio.all_tasks()) - (up.open - before) <= tasks, 3.0)
-        assert len(up.asked()) > HANG_UPS / 20, "many had reached it; on a busy machine fewer"
+        assert len(up.asked()) > HANG_UPS / 20, "many had reached it"
         assert not proxy.gateway.pool.seats[0].closed
         assert {each.outcome for each in proxy.gateway.recent} <= {"client_gone", "ok"}
         over.set()

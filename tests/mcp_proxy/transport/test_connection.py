@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,23 @@ async def test_an_answer_before_the_request_was_taken_lets_go_of_an_upstream_tha
     async with upstream(play) as there, client() as made:
         assert await whole(made, there.request(body=b"x" * 30_000_000)) == (413, b"no")
         await until(lambda: not made.busy, 1.0)
+        over.set()
+
+
+async def test_a_request_that_was_sent_is_let_go_while_its_answer_runs() -> None:
+    over = asyncio.Event()
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(CHUNKED + b"3\r\none\r\n")
+        await over.wait()
+
+    body = bytes(100_000)
+    async with upstream(play) as there, client() as made:
+        response = await made.send(there.request(body=body))
+        assert await anext(response.chunks()) == b"one"
+        assert sys.getrefcount(body) == 2, "ours, and the one that is counted with"
+        await response.aclose()
         over.set()
 
 
