@@ -17,9 +17,9 @@ LIMITS = {
     "schema_version": 1,
     "models": ["zai/glm-4.6"],
     "accounts": [
-        {"provider": "zai", "label": "work", "limits": {"zai/glm-4.6": {}}},
-        {"provider": "kimi", "label": "old", "limits": {}},
-        {"provider": "zai", "label": "off", "status": "disabled", "limits": {"zai/glm-4.6": {}}},
+        {"id": "a1", "provider": "zai", "label": "work", "limits": {"zai/glm-4.6": {}}},
+        {"id": "a2", "provider": "kimi", "label": "old", "limits": {}},
+        {"id": "a3", "provider": "zai", "label": "off", "status": "disabled", "limits": {"zai/glm-4.6": {}}},
     ],
 }
 ANSWERS: dict[str, tuple[int, Any]] = {
@@ -30,7 +30,14 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "/v1/models?limit=1000": (
         200,
         {
-            "data": [{"id": "glm-4.6", "display_name": "GLM", "quota": {"remaining_fraction": 0.8, "resets_at": None}}],
+            "data": [
+                {
+                    "id": "glm-4.6",
+                    "display_name": "GLM",
+                    "served_by": ["zai/a1"],
+                    "quota": {"remaining_fraction": 0.8, "resets_at": None},
+                }
+            ],
             "has_more": True,
             "last_id": "glm-4.6",
         },
