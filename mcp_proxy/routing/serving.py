@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
@@ -35,9 +35,10 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     key is told as such and does not quietly move its owner to another model, unless fallbacks were asked for.
     """
     seats = [seat for seat in pool if seat.account.enabled]
-    alias = alias_of(asked, policy.aliases)
+    aliases = _speaking_of(asked, policy.aliases, policy)
+    alias = alias_of(asked, aliases)
     if alias is None:
-        alias = alias_of(unmarked(asked), policy.aliases)
+        alias = alias_of(unmarked(asked), aliases)
     name = asked if alias is None else alias
     if not _listed(name, seats, policy):
         name = unmarked(name)
@@ -196,12 +197,22 @@ def _exact(name: str, seats: list[Seat], policy: Policy) -> Ways:
 def _own(name: str, seat: Seat, policy: Policy) -> Offer | None:
     """What the aliases of the seat's own provider make of a name; a pattern is the nearest model that it covers."""
     aliases = policy.own_aliases.get(seat.provider)
-    target = alias_of(name, aliases) if aliases else None
+    target = alias_of(name, _speaking_of(name, aliases, policy)) if aliases else None
     if target is None:
         return None
     if "*" in target:
         return _best_covered(target, size_of(name), seat)
     return seat.offers.get(ModelId(target)) or seat.serves.offer(ModelId(target))
+
+
+def _speaking_of(name: str, aliases: Mapping[str, str], policy: Policy) -> Mapping[str, str]:
+    """The aliases that may cover a name: of one that names its provider those alone that have a slash, too.
+
+    `claude-*` is about models, and not about whatever is asked of `claude-subscription/`.
+    """
+    if _bound(name, policy.providers) is None:
+        return aliases
+    return {pattern: target for pattern, target in aliases.items() if "/" in pattern}
 
 
 def _covered(pattern: str, size: Size | None, seats: list[Seat]) -> Ways:
