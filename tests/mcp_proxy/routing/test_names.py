@@ -210,7 +210,7 @@ def test_a_pattern_of_models_says_nothing_of_a_name_that_names_its_provider(
     policy = replace(policy, providers=known)
     for spelled in ("claude-subscription/claude-opus-9", "claude-subscription/claude-opus-9[1m]"):
         assert list(resolve(spelled, [ZAI, plan], policy).serving) == ["plan"]
-    assert list(resolve("zai/glm-air", [ZAI, plan], policy).serving.values())[0][0].offer.model == (
+    assert resolve("zai/glm-air", [ZAI, plan], policy).serving[ZAI.id][0].offer.model == (
         "glm" if of_one_provider and pattern == "*" else "glm-air"
     ), "within its provider its own aliases hold"
 
