@@ -20,7 +20,7 @@ from mcp_proxy.gateway.catalog import Catalog, Options
 from mcp_proxy.providers import all_providers
 from mcp_proxy.routing.budget import Budget, budget
 from mcp_proxy.routing.facts import Policy, Route
-from mcp_proxy.routing.fallbacks import BUILT_IN
+from mcp_proxy.routing.fallbacks import under
 from mcp_proxy.settings import PROVIDERS, Settings
 from mcp_proxy.settings.model import BudgetSettings
 
@@ -144,7 +144,7 @@ def make_policy(settings: Settings) -> Policy:
         substitutes=routing.fallback,
         aliases=routing.aliases,
         own_aliases={ProviderName(name): own.aliases for name, own in settings.providers.items() if own.aliases},
-        fallbacks={**BUILT_IN, **routing.fallbacks} if routing.fallback else {},
+        fallbacks=under(routing.fallbacks) if routing.fallback else {},
         own_rows=frozenset(routing.fallbacks),
         tiers={Size(size): _route(settings, size) for size in routing.tiers},
         providers=frozenset(all_providers()),

@@ -33,11 +33,12 @@ def models(*, json: Json = False, url: Url = None, config: ConfigFile = None, en
     """List the models of the running server and the accounts that serve each."""
     server = server_at(url, config, env_file)
     accounts = server.ask("/account-limits").document().get("accounts", [])
+    labels = {f"{each['provider']}/{each['id']}": f"{each['provider']}/{each['label']}" for each in accounts}
     found = [
         {
             "id": model["id"],
             "display_name": model.get("display_name", model["id"]),
-            "served_by": served_by(model["id"], accounts),
+            "served_by": [labels.get(name, name) for name in model.get("served_by", ())],
             "quota": model.get("quota"),
         }
         for model in _listed(server)
@@ -52,16 +53,6 @@ def models(*, json: Json = False, url: Url = None, config: ConfigFile = None, en
         share = "?" if left is None else f"{round(left * 100)}%"
         say(f"{model['id']:<{width}}  {share:>4}  {', '.join(model['served_by'])}".rstrip())
     return Exit.OK
-
-
-def served_by(model: str, accounts: list[Mapping[str, Any]]) -> list[str]:
-    """`provider/label` of the usable accounts whose limits name the model, with or without its provider."""
-    return [
-        f"{account['provider']}/{account['label']}"
-        for account in accounts
-        if account.get("status") not in ("disabled", "invalid")
-        and {model, f"{account['provider']}/{model}"} & set(account.get("limits", {}))
-    ]
 
 
 def _listed(server: Server) -> Iterator[Mapping[str, Any]]:

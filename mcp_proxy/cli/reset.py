@@ -19,11 +19,12 @@ Examples:
   proxy reset --provider zai
   proxy reset --account zai/work    by id, label, or provider/label
 
-Limits are learnt again from the next refusal. Token budgets stay: they are counts.
+Limits are learnt again from the next refusal. Token budgets stay: they are
+counts.
 The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 
-Exit codes: 0; 2 a label that several accounts have; 3 nothing matched; 4 the key is
-missing or refused; 6 no server answers.""",
+Exit codes: 0; 2 a label that several accounts have; 3 nothing matched; 4 the
+key is missing or refused; 6 no server answers.""",
 )
 
 

@@ -19,7 +19,8 @@ Examples:
   proxy status --json
   proxy status --live    for a container's health check: needs no key
 
-Exit codes: 0 healthy; 1 degraded or down; 4 the key is refused; 6 not reachable.""",
+Exit codes: 0 healthy; 1 degraded or down; 4 the key is refused; 6 not
+reachable.""",
 )
 
 LIVE_SECONDS = 4.0

@@ -18,7 +18,7 @@ app = App(
 Examples:
   proxy usage
   proxy usage --days 30 --by day
-  proxy usage -d 1 --by account -b zai
+  proxy usage -d 1 --by account -p zai
   proxy usage --json | jq '.total.cost_usd'
 
 Days are this machine's, today among them. The cost is what the tokens would
@@ -28,7 +28,8 @@ in the config file sets one.
 
 The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 
-Exit codes: 0; 2 an option that cannot be; 3 nothing was used; 4 the key is missing or refused; 6 no server answers.""",
+Exit codes: 0; 2 an option that cannot be; 3 nothing was used; 4 the key is
+missing or refused; 6 no server answers.""",
 )
 
 MOST_DAYS = 3660
@@ -49,7 +50,7 @@ def usage(
         Literal["account", "model", "provider", "day", "key"], Parameter(name="--by", help="What to sum up by.")
     ] = "model",
     provider: Annotated[
-        str | None, Parameter(name=["--provider", "-b"], help="This provider's requests alone.")
+        str | None, Parameter(name=["--provider", "-p", "-b"], help="This provider's requests alone.")
     ] = None,
     json: Json = False,
     url: Url = None,

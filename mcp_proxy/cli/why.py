@@ -22,13 +22,14 @@ Examples:
   proxy why req_0123456789
   proxy why --json | jq '.accounts[] | select(.verdict == "refused")'
 
-Takes the `request-id` of an answer, or its `x-upstream-request-id`. Requests are
-remembered for 90 days ([journal] in the config file); of what was asked and
+Takes the `request-id` of an answer, or its `x-upstream-request-id`. Requests
+are remembered for 90 days ([journal] in the config file); of what was asked and
 answered not a word is.
 
 The key is read from PROXY_API_KEY or PROXY_API_KEY_FILE.
 
-Exit codes: 0; 2 a request and --last; 3 no such request; 4 the key is missing or refused; 6 no server answers.""",
+Exit codes: 0; 2 a request and --last, or an empty one; 3 no such request;
+4 the key is missing or refused; 6 no server answers.""",
 )
 
 REASONS = {
@@ -66,6 +67,8 @@ def why(
     """
     if last and request is not None:
         raise Trouble("--last and a request id exclude each other", Exit.USAGE)
+    if request is not None and not request.strip():
+        raise Trouble("the request id is empty; without one it is the newest", Exit.USAGE)
     server = server_at(url, config, env_file)
     found = _asked(server, request or "last")
     if json:

@@ -140,8 +140,11 @@ class Catalog:
         return f"{account.provider} {base.scheme}://{base.netloc.rpartition('@')[2]}{base.path}"
 
     def _own_budgets(self, account: Account) -> tuple[Budget, ...]:
-        names = (account.id, f"{account.provider}/{account.label}", account.label)
-        return next((self._budgets[name] for name in names if name in self._budgets), ())
+        return next((self._budgets[name] for name in _names(account) if name in self._budgets), ())
+
+    def idle_budgets(self, accounts: Iterable[Account]) -> list[str]:
+        """The names that budgets are set for and that none of these accounts has."""
+        return sorted(self._budgets.keys() - {name for account in accounts for name in _names(account)})
 
     def resolve(self, asked: str, pool: Pool, policy: Policy, *, login: bool = True, local: bool = True) -> Target:
         """Who serves a name. Remembered until an account or what it serves changes, or the policy is another one.
@@ -162,6 +165,11 @@ class Catalog:
             seats = (seat for seat in pool.seats if (login or seat.caller is None) and (local or not seat.local))
             target = self._targets[key] = resolve(asked, seats, policy)
         return target
+
+
+def _names(account: Account) -> tuple[str, ...]:
+    """What an account may be called in the configuration, the closest first."""
+    return account.id, f"{account.provider}/{account.label}", account.label
 
 
 def _offers(account: Account, provider: Provider, listed: tuple[Listed, ...] | None) -> dict[ModelId, Offer]:

@@ -281,8 +281,14 @@ class Gateway:
 
     def models(self, *, for_claude: bool) -> list[dict[str, Any]]:
         """The entries of `/v1/models`."""
+        policy = self.policy
+        plain = not (policy.aliases or policy.own_aliases or policy.tiers)
         return report.models(
-            self.pool.seats, self.policy.aliases, self.policy, self._clock.now(), for_claude=for_claude
+            self.pool.seats,
+            policy,
+            self._clock.now(),
+            for_claude=for_claude,
+            resolved=None if plain else lambda name: self._catalog.resolve(name, self.pool, policy),
         )
 
     def serves(self, name: str) -> bool:

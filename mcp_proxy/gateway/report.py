@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from mcp_proxy.core.quota import Kind
 from mcp_proxy.core.time import Instant
 from mcp_proxy.routing.breaker import State, state
 from mcp_proxy.routing.decide import put_back
-from mcp_proxy.routing.facts import Policy, Seat
+from mcp_proxy.routing.facts import Policy, Seat, Target
 from mcp_proxy.routing.names import LISTED_AS_ANTHROPIC
 from mcp_proxy.routing.windows import closed_by, is_soft, left, lowest, windows
 
@@ -215,11 +215,17 @@ def health(
 
 
 def models(
-    seats: tuple[Seat, ...], aliases: Mapping[str, str], policy: Policy, now: Instant, *, for_claude: bool
+    seats: tuple[Seat, ...],
+    policy: Policy,
+    now: Instant,
+    *,
+    for_claude: bool,
+    resolved: Callable[[str], Target] | None = None,
 ) -> list[dict[str, Any]]:
     """Entries of `/v1/models`, sorted by id: what enabled accounts serve by name, and aliases without a pattern.
 
     for_claude  also list what Claude Code would hide under `anthropic/<provider>/<id>`
+    resolved    who serves a name, where that is not simply who lists it: with aliases and lines for size classes
     """
     serving: dict[str, list[tuple[Seat, Offer]]] = {}
     for seat in seats:
@@ -231,12 +237,23 @@ def models(
             serving.setdefault(model, []).append((seat, offer))
             if for_claude and not _shown(model):
                 serving.setdefault(f"{LISTED_AS_ANTHROPIC}{seat.provider}/{model}", []).append((seat, offer))
-    for alias, target in aliases.items():
-        provider, _, bare = target.partition("/")
-        held = serving.get(target) or [pair for pair in serving.get(bare, ()) if pair[0].provider == provider]
-        if "*" not in alias and held:
-            serving.setdefault(alias, held)
-    return [_entry(name, held, policy, now) for name, held in sorted(serving.items())]
+    if resolved is not None:
+        usable = {seat.id: seat for seat in seats if seat.account.enabled and seat.account.invalid is None}
+        aliases = [alias for table in (policy.aliases, *policy.own_aliases.values()) for alias in table]
+        names = {*serving, *(alias for alias in aliases if "*" not in alias)}
+        serving = {name: _by_target(resolved(name), usable, now) for name in names}
+    return [_entry(name, held, policy, now) for name, held in sorted(serving.items()) if held]
+
+
+def _by_target(target: Target, seats: Mapping[AccountId, Seat], now: Instant) -> list[tuple[Seat, Offer]]:
+    """The seats that serve a name itself, and by which model; those that only stand in where nobody else does."""
+    ways = [
+        (seats[account], way)
+        for account, all_ways in target.serving.items()
+        if account in seats and not (way := all_ways[0]).step and not is_absent(seats[account], way.offer, now)
+    ]
+    first = [(seat, way.offer) for seat, way in ways if not way.substitute]
+    return first or [(seat, way.offer) for seat, way in ways]
 
 
 def _shown(model: str) -> bool:
@@ -250,6 +267,7 @@ def _entry(name: str, held: list[tuple[Seat, Offer]], policy: Policy, now: Insta
         "display_name": next((offer.display_name for _, offer in held if offer.display_name), name),
         "created_at": EPOCH,
     }
+    entry["served_by"] = [f"{seat.provider}/{seat.id}" for seat, _ in held]
     told = [model_limits(seat, offer, policy, now) for seat, offer in held]
     known = [(fraction, each["resets_at"]) for each in told if (fraction := each["remaining_fraction"]) is not None]
     # beside an account of which nothing is known, one that is used up is not the best: unknown is not empty

@@ -48,6 +48,7 @@ class Roster:
         self._held: Sequence[tuple[Account, Credential]] = ()
         self._listed: Mapping[AccountId, tuple[Listed, ...]] = {}
         self._refusals: dict[AccountId, tuple[Credential, str]] = {}
+        self._idle: list[str] = []
         self._failing = False
         self.open = False
 
@@ -159,7 +160,15 @@ class Roster:
         self._pool.replace_all(seat for seat in seats if seat is not None)
         self._tokens.replace_all(credentials)
         self._catalog.keep_only(account.id for account in accounts)
+        self._tell_idle_budgets(accounts)
         self._changed([account.id for account in accounts])
+
+    def _tell_idle_budgets(self, accounts: Sequence[Account]) -> None:
+        """Name once what guards nobody: whoever mistypes a label believes that a budget holds."""
+        idle = self._catalog.idle_budgets(accounts)
+        if idle and idle != self._idle:
+            log.warning("a budget is set for no account that is there", accounts=idle)
+        self._idle = idle
 
     def _accounts(self) -> list[Account]:
         return [self._with_refusal(*entry) for entry in (*self._held, *self._fixed)]

@@ -120,7 +120,7 @@ class Policy:
                   is refused, a model that is not there and trouble on the way it is in any case
     substitutes   whether accounts that serve a name by its size class may stand beside those that serve it
     fallbacks     a model's name to the models that stand in once nobody can serve it, best first; empty: none does
-    own_rows      of these, the names that the operator wrote the row for
+    own_rows      of these, the names and patterns that the operator wrote the row for
     aliases       what a client asks for, `*` matching anything, to what is asked upstream
     own_aliases   the same for one provider's accounts: the name they are asked for to the model they serve it by
     providers     every provider's name: before a slash it binds, whether or not there are accounts of it

@@ -88,6 +88,11 @@ def _age(name: str) -> tuple[tuple[int, ...], str]:
     return (make.version if make else (), name)
 
 
+def under(own: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """The built-in rows under the operator's: one that theirs covers, by name or by pattern, is not in force."""
+    return {name: row for name, row in BUILT_IN.items() if closest(name, own) is None} | dict(own)
+
+
 def chain(asked: str, table: Mapping[str, tuple[str, ...]], known_as: Iterable[str] = ()) -> tuple[str, ...]:
     """The models that stand in for `asked`, in order: those the table names, then those it names for these.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from mcp_proxy.core.ids import AccountId, ModelId, ProviderName
-from mcp_proxy.core.patterns import matches
+from mcp_proxy.core.patterns import closest, matches
 from mcp_proxy.core.provider import Offer, Size
 from mcp_proxy.routing.facts import Policy, Route, Seat, Serving, Target
 from mcp_proxy.routing.fallbacks import chain, nearest
@@ -35,9 +35,10 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     key is told as such and does not quietly move its owner to another model, unless fallbacks were asked for.
     """
     seats = [seat for seat in pool if seat.account.enabled]
-    alias = alias_of(asked, policy.aliases)
+    aliases = _speaking_of(asked, policy.aliases, policy)
+    alias = alias_of(asked, aliases)
     if alias is None:
-        alias = alias_of(unmarked(asked), policy.aliases)
+        alias = alias_of(unmarked(asked), aliases)
     name = asked if alias is None else alias
     if not _listed(name, seats, policy):
         name = unmarked(name)
@@ -45,6 +46,7 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
     wanted = _Wanted(name, bound[1] if bound else None, alias is not None)
     first = _named(wanted, asked, [seat for seat in seats if not seat.last_resort], policy)
     last = _named(wanted, asked, [seat for seat in seats if seat.last_resort], policy)
+    alike = {account for account, way in (first | last).items() if way.substitute}
     if first:  # beside anybody else a last resort only stands in, whatever it has
         last = {account: way._replace(substitute=True) for account, way in last.items()}
     first |= last
@@ -53,20 +55,26 @@ def resolve(asked: str, pool: Iterable[Seat], policy: Policy) -> Target:
         own = seats if bound is None or _exact(name, seats, policy) else _of(bound[1], seats)
         elsewhere = _bound_accounts(policy) - set(serving)
         own = [seat for seat in own if seat.id not in elsewhere]
-        _add_fallbacks(serving, bound[0] if bound else name, own, policy)
+        _add_fallbacks(serving, alike, bound[0] if bound else name, own, policy)
     return Target(asked, serving)
 
 
-def _add_fallbacks(serving: dict[AccountId, tuple[Serving, ...]], name: str, seats: list[Seat], policy: Policy) -> None:
+def _add_fallbacks(
+    serving: dict[AccountId, tuple[Serving, ...]], alike: Set[AccountId], name: str, seats: list[Seat], policy: Policy
+) -> None:
     """Behind what serves the name itself, what stands in for it, model by model.
 
     For a name that nobody offers any more that is first of all what took its place.
+
+    alike  who serves another model of the same size beside those that have the model
     """
     served_as = dict.fromkeys(way.offer.model for ways in serving.values() for way in ways if not way.substitute)
     stand_ins = chain(name, policy.fallbacks, served_as)
-    if name in policy.own_rows:  # who says what stands in means it: another of the same size comes behind it
-        for account, ways in serving.items():
-            serving[account] = tuple(way._replace(step=len(stand_ins) + 1) if way.substitute else way for way in ways)
+    if closest(name, policy.own_rows) is not None:  # who says what stands in means it
+        for account in alike:  # another of the same size comes behind it, and nobody where nobody shall
+            ways = serving.pop(account)
+            if stand_ins:
+                serving[account] = tuple(way._replace(step=len(stand_ins) + 1) for way in ways)
     for step, model in enumerate(stand_ins if serving else (name, *stand_ins), start=1):
         for seat in seats:
             ways = serving.get(seat.id, ())
@@ -189,12 +197,22 @@ def _exact(name: str, seats: list[Seat], policy: Policy) -> Ways:
 def _own(name: str, seat: Seat, policy: Policy) -> Offer | None:
     """What the aliases of the seat's own provider make of a name; a pattern is the nearest model that it covers."""
     aliases = policy.own_aliases.get(seat.provider)
-    target = alias_of(name, aliases) if aliases else None
+    target = alias_of(name, _speaking_of(name, aliases, policy)) if aliases else None
     if target is None:
         return None
     if "*" in target:
         return _best_covered(target, size_of(name), seat)
     return seat.offers.get(ModelId(target)) or seat.serves.offer(ModelId(target))
+
+
+def _speaking_of(name: str, aliases: Mapping[str, str], policy: Policy) -> Mapping[str, str]:
+    """The aliases that may cover a name: of one that names its provider those alone that have a slash, too.
+
+    `claude-*` is about models, and not about whatever is asked of `claude-subscription/`.
+    """
+    if _bound(name, policy.providers) is None:
+        return aliases
+    return {pattern: target for pattern, target in aliases.items() if "/" in pattern}
 
 
 def _covered(pattern: str, size: Size | None, seats: list[Seat]) -> Ways:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_proxy.cli import usage, why
+from mcp_proxy.cli import limits, models, reset, status, usage, why
 from tests.mcp_proxy.cli.conftest import Proxy
 from tests.mcp_proxy.cli.server import KEY, Canned, canned
 
@@ -17,9 +17,9 @@ LIMITS = {
     "schema_version": 1,
     "models": ["zai/glm-4.6"],
     "accounts": [
-        {"provider": "zai", "label": "work", "limits": {"zai/glm-4.6": {}}},
-        {"provider": "kimi", "label": "old", "limits": {}},
-        {"provider": "zai", "label": "off", "status": "disabled", "limits": {"zai/glm-4.6": {}}},
+        {"id": "a1", "provider": "zai", "label": "work", "limits": {"zai/glm-4.6": {}}},
+        {"id": "a2", "provider": "kimi", "label": "old", "limits": {}},
+        {"id": "a3", "provider": "zai", "label": "off", "status": "disabled", "limits": {"zai/glm-4.6": {}}},
     ],
 }
 ANSWERS: dict[str, tuple[int, Any]] = {
@@ -30,7 +30,14 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "/v1/models?limit=1000": (
         200,
         {
-            "data": [{"id": "glm-4.6", "display_name": "GLM", "quota": {"remaining_fraction": 0.8, "resets_at": None}}],
+            "data": [
+                {
+                    "id": "glm-4.6",
+                    "display_name": "GLM",
+                    "served_by": ["zai/a1"],
+                    "quota": {"remaining_fraction": 0.8, "resets_at": None},
+                }
+            ],
             "has_more": True,
             "last_id": "glm-4.6",
         },
@@ -212,6 +219,23 @@ def test_usage_is_a_table_that_says_what_its_cost_means(proxy: Proxy, server: Ca
     assert head == f"Account   {columns}" and rows == [f"zai/work  {counted}", f"total     {counted}"]
     assert "list price" in out and "odd" in out.splitlines()[-1]
     assert json.loads(proxy("usage", "--by", "account", "--json").out)["total"] == SPENT
+
+
+@pytest.mark.parametrize("flag", ["--provider", "-p", "-b"])
+def test_usage_of_one_provider(proxy: Proxy, server: Canned, flag: str) -> None:
+    server.answers["/usage?days=7&by=model&provider=zai"] = (200, USAGE)
+    assert proxy("usage", flag, "zai").code == 0
+
+
+@pytest.mark.parametrize("asked", [limits, models, reset, status, usage, why], ids=lambda each: each.app.name[0])
+def test_what_stands_under_a_commands_help_fits_a_terminal(asked: Any) -> None:
+    assert max(map(len, asked.app.help_epilogue.splitlines())) <= 80
+
+
+def test_an_empty_request_id_is_not_the_newest_request(proxy: Proxy, server: Canned) -> None:
+    server.answers["/why/last"] = (200, {**WHY})
+    ended = proxy("why", "")
+    assert ended.code == 2 and "empty" in ended.err and not server.asked
 
 
 def test_usage_fits_a_terminal() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from mcp_proxy.core.ids import ModelId
-from mcp_proxy.core.provider import Offer, Serves
+from mcp_proxy.core.ids import ModelId, ProviderName
+from mcp_proxy.core.provider import Offer, Serves, Size
 from mcp_proxy.core.quota import ACCOUNT, BILLING, Bucket, absence, model_bucket
 from mcp_proxy.gateway import report
 from mcp_proxy.routing.budget import budget
-from mcp_proxy.routing.facts import Policy, Seat
+from mcp_proxy.routing.facts import Policy, Route, Seat
+from mcp_proxy.routing.serving import resolve
 from tests.mcp_proxy.routing.seats import FIVE_HOURS, MINUTE, MODEL, NOW, OFFER, WEEK, at, closed, failing, quota, seat
 
 OTHER = Offer(ModelId("n"), (Bucket("n's"),))
 POLICY = Policy(soft_limit=0.2)
+ZAI, KIMI = ProviderName("zai"), ProviderName("kimi")
 USED = {"last_used": at(-60)}
 CATCH_ALL: dict[str, Any] = {"offers": (), "serves": Serves(any=True), "any": True}
 
@@ -129,8 +132,9 @@ def test_the_limits_document() -> None:
     assert list(accounts["d"]["limits"]) == ["kimi/m"]
 
 
-def listed(*seats: Seat, for_claude: bool = False, **aliases: str) -> dict[str, Any]:
-    entries = report.models(seats, aliases, POLICY, NOW, for_claude=for_claude)
+def listed(*seats: Seat, for_claude: bool = False, policy: Policy | None = None) -> dict[str, Any]:
+    resolved = None if policy is None else partial(resolve, pool=seats, policy=policy)
+    entries = report.models(seats, policy or POLICY, NOW, for_claude=for_claude, resolved=resolved)
     assert [entry["id"] for entry in entries] == sorted(entry["id"] for entry in entries)
     return {entry["id"]: entry for entry in entries}
 
@@ -139,6 +143,7 @@ def test_a_model_is_listed_once_with_the_quota_of_its_best_account() -> None:
     pool = (seat("a", quotas=quota(0.2, resets=60)), seat("b", quotas=quota(0.7)), seat("c"))
     assert listed(*pool)["m"] == {
         "type": "model", "id": "m", "display_name": "m", "created_at": "1970-01-01T00:00:00Z",
+        "served_by": ["zai/a", "zai/b", "zai/c"],
         "quota": {"remaining_fraction": 0.7, "resets_at": "2027-01-15T08:10:00Z"},
     }  # fmt: skip
     assert "quota" not in listed(seat("c"))["m"]
@@ -199,7 +204,23 @@ def test_claude_code_is_shown_what_it_would_hide() -> None:
 def test_an_alias_is_listed_where_somebody_stands_behind_it() -> None:
     pool = (seat("a", offers=[Offer(ModelId("glm"))]), seat("b", provider="kimi", offers=[Offer(ModelId("k3"))]))
     aliases = {"plain": "glm", "bound": "zai/glm", "wrong": "kimi/glm", "gone": "x", "any-*": "glm", "size": "opus"}
-    assert set(listed(*pool, **aliases)) == {"glm", "k3", "plain", "bound"}
+    own = {KIMI: {"its-own": "k3", "its-*": "k3"}}
+    told = listed(*pool, policy=Policy(aliases=aliases, own_aliases=own, providers=frozenset({ZAI, KIMI})))
+    assert set(told) == {"glm", "k3", "plain", "bound", "its-own"}
+    assert (told["bound"]["served_by"], told["its-own"]["served_by"]) == (["zai/a"], ["kimi/b"])
+
+
+def test_a_model_is_listed_with_who_really_serves_it() -> None:
+    small, large = ModelId("claude-haiku-1"), ModelId("claude-opus-1")
+    pool = (
+        seat("a", provider="anthropic", offers=[Offer(small), Offer(large)], quotas=quota(0.7)),
+        seat("b", offers=[Offer(ModelId("glm"), (FIVE_HOURS,))], quotas=quota(0.2)),
+    )
+    policy = Policy(aliases={"claude-opus-*": "zai/glm"}, tiers={Size.HAIKU: Route(ZAI, None, "glm")}, substitutes=True,
+                    providers=frozenset({ZAI}))  # fmt: skip
+    for name in (small, large):
+        entry = listed(*pool, policy=policy)[name]
+        assert (entry["served_by"], entry["quota"]["remaining_fraction"]) == (["zai/b"], 0.2), name
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from accounts.model import Credential
 from mcp_proxy.core.ids import AccountId, ModelId
 from mcp_proxy.core.provider import Listed
 from mcp_proxy.gateway import roster
+from mcp_proxy.routing.budget import budget
 from tests.mcp_proxy.gateway.kit import FakeLedger, House, entry, sayso, until
 from tests.mcp_proxy.routing.seats import MODEL
 
@@ -142,6 +143,16 @@ async def test_a_provider_this_version_does_not_know_is_left_out_and_said() -> N
         await made.roster.load()
     assert made.names == ["a"]
     assert [(line["account"], line["provider"]) for line in said] == [("b", "from-the-future")]
+
+
+async def test_a_budget_that_guards_no_account_is_said_once() -> None:
+    made = house("a")
+    ours = (budget("5h", 18_000.0, 100, shared=False),)
+    with capture_logs() as said:
+        await made.roster.load()
+        made.roster.refit((), {}, {"a": ours, "zai/mistyped": ours})
+        made.roster.refit((), {}, {"a": ours, "zai/mistyped": ours})
+    assert [line["accounts"] for line in said if "budget" in line["event"]] == [["zai/mistyped"]]
 
 
 async def test_what_an_account_lists_itself_is_served_and_stays_served() -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from mcp_proxy.core.provider import Offer
 from mcp_proxy.routing.facts import LAST_RESORT, Policy, Seat
-from mcp_proxy.routing.fallbacks import BUILT_IN, LONGEST_CHAIN, chain, make_of, nearest
+from mcp_proxy.routing.fallbacks import BUILT_IN, LONGEST_CHAIN, chain, make_of, nearest, under
 from mcp_proxy.routing.serving import resolve
 from tests.mcp_proxy.routing.seats import ModelId, provider, seat, sizes
 
@@ -237,6 +237,25 @@ def test_what_the_operator_says_stands_in_comes_before_another_of_the_same_size(
         "google": ["gemini-pro-agent@1", "claude-opus-4-6-thinking@2"],
         "glm": ["+glm-5@3"],
     }
+
+
+@pytest.mark.parametrize("asked", ["claude-opus-4-8", "claude-*", "claude-opus-*"])
+def test_where_the_operator_lets_nobody_stand_in_another_of_the_same_size_does_not_either(asked: str) -> None:
+    row: dict[str, tuple[str, ...]] = {asked: ()}
+    policy = Policy(fallbacks=under(row), own_rows=frozenset(row), substitutes=True, providers=KNOWN)
+    last = seat("last", provider="claude-subscription", offers=offers("claude-opus-4-8"), local=True, tier=LAST_RESORT)
+    assert ways("claude-opus-4-8", CLAUDE, GOOGLE, GLM, last, policy=policy) == {
+        "claude": ["claude-opus-4-8"],
+        "last": ["+claude-opus-4-8"],
+    }, "a last resort that has the model is no other"
+    assert ways("claude-opus-4-8", GLM, policy=policy) == {"glm": ["glm-5"]}, "who serves the name itself by its size"
+
+
+def test_the_operators_pattern_comes_before_the_built_in_rows_that_it_covers() -> None:
+    rows = under({"gemini-*": ("glm-5",), "claude-sonnet-4-5": ()})
+    assert chain("gemini-3-flash", rows) == chain("gemini-3.8-flash-high", rows) == ("glm-5",)
+    assert chain("claude-sonnet-4-5", rows) == ()
+    assert chain("claude-opus-4-6-thinking", rows) == ("gemini-pro-agent", "glm-5"), "what it does not cover stays"
 
 
 def test_a_row_that_names_a_provider_means_that_provider() -> None:

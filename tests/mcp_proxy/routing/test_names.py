@@ -199,6 +199,27 @@ def test_the_most_specific_alias_wins_and_only_a_star_is_special(
     assert alias_of(asked, dict(reversed(aliases.items()))) == name
 
 
+@pytest.mark.parametrize("pattern", ["claude-*", "claude-subscription*", "*"])
+@pytest.mark.parametrize("of_one_provider", [True, False])
+def test_a_pattern_of_models_says_nothing_of_a_name_that_names_its_provider(
+    pattern: str, of_one_provider: bool
+) -> None:
+    plan = seat("plan", provider="claude-subscription", offers=offers("claude-opus-9"), serves=OWN)
+    known, table = KNOWN | {plan.provider}, {pattern: "glm"}
+    policy = Policy(own_aliases={ZAI.provider: table}) if of_one_provider else Policy(aliases=table)
+    policy = replace(policy, providers=known)
+    for spelled in ("claude-subscription/claude-opus-9", "claude-subscription/claude-opus-9[1m]"):
+        assert list(resolve(spelled, [ZAI, plan], policy).serving) == ["plan"]
+    assert resolve("zai/glm-air", [ZAI, plan], policy).serving[ZAI.id][0].offer.model == (
+        "glm" if of_one_provider and pattern == "*" else "glm-air"
+    ), "within its provider its own aliases hold"
+
+
+def test_a_pattern_with_a_slash_is_about_names_with_their_provider() -> None:
+    policy = Policy(aliases={"kimi/*": "zai/glm-air"}, providers=KNOWN)
+    assert list(resolve("kimi/k3", [ZAI, KIMI], policy).serving) == ["zai"]
+
+
 @pytest.mark.parametrize(
     ("name", "size"),
     [
