@@ -213,6 +213,29 @@ async def test_a_large_request_arrives_whole_at_an_upstream_that_takes_it_slowly
     assert heard == body
 
 
+async def test_who_leaves_in_the_moment_a_secure_connection_stands_takes_no_socket_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    made = Client(ssl.create_default_context(cafile=authority.root))
+    stands = Connection.connection_made
+
+    def leaving(connection: Connection, transport: asyncio.BaseTransport) -> None:
+        stands(connection, transport)
+        asking.cancel()
+
+    async with upstream(answering(OK), authority.server("localhost")) as there:
+        request = replace(there.request(), url=f"https://localhost:{there.port}/")
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "connection_made", leaving)
+            asking = asyncio.ensure_future(made.send(request))
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        assert await whole(made, request) == (200, b"ok"), "its socket has the number of the one that was closed"
+        await until(lambda: there.open == 1)
+        await made.aclose()
+
+
 class ByHand:
     """A loop whose clock is set by hand, and a transport that is full after each piece."""
 
