@@ -6,13 +6,13 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 
 from mcp_proxy.core.messages import Member, Span
 
-Bytes = bytes | memoryview
+Bytes: TypeAlias = bytes | memoryview
 """A part of a body, and one that is not copied: copying twenty megabytes takes longer than reading them."""
 
 PIECE = 256 * 1024
@@ -108,7 +108,7 @@ def _slow_members(body: bytes) -> tuple[Member, ...]:
         raise BadJson(f"the body is not valid JSON: {error}") from None
 
 
-class _Bytes:
+class _Places:
     """Where characters of a text stand in its UTF-8, asked for from left to right."""
 
     def __init__(self, text: str) -> None:
@@ -126,7 +126,7 @@ def _slow_walk(text: str) -> list[Member]:
     if text[position : position + 1] == "}":
         _end(text, position + 1)
         return found
-    byte_at = _Bytes(text).at
+    byte_at = _Places(text).at
 
     while True:
         if text[position : position + 1] != '"':
@@ -214,7 +214,7 @@ def _slow_elements(data: bytes, offset: int) -> tuple[Span, ...]:
     found: list[Span] = []
     try:
         text = data.decode()
-        byte_at = _Bytes(text).at
+        byte_at = _Places(text).at
         position = _token(text, 0, "[")
         while found or text[position : position + 1] != "]":
             _, end = _SLOW.raw_decode(text, position)
