@@ -33,7 +33,7 @@ def session(ask: Ask) -> str:
     if isinstance(user_id, str) and user_id:
         return _short(_session_in(user_id))
     said = hashlib.blake2b(digest_size=16)
-    for text in written(parts.get("system", NULL)):
+    for text in _written(parts.get("system", NULL)):
         said.update(text)
     said.update(b"\0")
     for text in _first_written(parts.get("messages", NULL)):
@@ -59,15 +59,15 @@ def cache_ttl_1h(ask: Ask) -> bool:
 
 
 def _first_written(messages: Bytes) -> Iterator[memoryview]:
-    """The text of the first user message of a JSON array, as in `written`."""
+    """The text of the first user message of a JSON array, as in `_written`."""
     for message in items(messages):
         role, content = picked(message, "role", "content")
         if loads(role) == "user":
-            yield from written(content)
+            yield from _written(content)
             return
 
 
-def written(content: Bytes) -> Iterator[memoryview]:
+def _written(content: Bytes) -> Iterator[memoryview]:
     """The texts of a JSON content as they are written, quotes left out: the same of a string and of a block.
 
     What is only compared need not be read: of twenty megabytes that takes longer than the rest of the request.

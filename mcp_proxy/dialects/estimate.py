@@ -156,10 +156,21 @@ def _bytes(text: str) -> int:
 
 
 def _written(text: Bytes) -> float:
-    """The tokens of a JSON string that would take long to read: each escape is one byte, a numbered one two."""
+    """The tokens of a JSON string that would take long to read."""
     pieces = (bytes(text[at : at + LONG]) for at in range(0, len(text), LONG))
-    escapes = sum(piece.count(b"\\") + 3 * piece.count(b"\\u") for piece in pieces)
-    return (len(text) - 2 - escapes) / BYTES_PER_TOKEN
+    return (len(text) - 2 - sum(map(_spared, pieces))) / BYTES_PER_TOKEN
+
+
+def _spared(written: bytes) -> int:
+    """About how many bytes a part of a JSON string is longer than what it says.
+
+    An escape says one byte; a numbered one, of six, three, or two where it is low or half of a pair.
+    """
+    backslashes = written.count(b"\\\\")
+    if backslashes:
+        written = written.replace(b"\\\\", b"")  # what follows one of these is no escape
+    single, numbered = written.count(b"\\"), written.count(b"\\u")
+    return backslashes + single + 2 * numbered + sum(map(written.count, (b"\\u0", b"\\ud", b"\\uD")))
 
 
 def _json(value: Any) -> float:

@@ -6,13 +6,13 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 
 from mcp_proxy.core.messages import Member, Span
 
-Bytes = bytes | memoryview
+Bytes: TypeAlias = bytes | memoryview
 """A part of a body, and one that is not copied: copying twenty megabytes takes longer than reading them."""
 
 PIECE = 256 * 1024
@@ -108,7 +108,7 @@ def _slow_members(body: bytes) -> tuple[Member, ...]:
         raise BadJson(f"the body is not valid JSON: {error}") from None
 
 
-class _Bytes:
+class _Places:
     """Where characters of a text stand in its UTF-8, asked for from left to right."""
 
     def __init__(self, text: str) -> None:
@@ -126,7 +126,7 @@ def _slow_walk(text: str) -> list[Member]:
     if text[position : position + 1] == "}":
         _end(text, position + 1)
         return found
-    byte_at = _Bytes(text).at
+    byte_at = _Places(text).at
 
     while True:
         if text[position : position + 1] != '"':
@@ -186,9 +186,8 @@ def items(data: Bytes) -> Iterator[memoryview]:
     except RecursionError:
         return
     except (msgspec.DecodeError, UnicodeDecodeError):
-        values = loads(data)  # a lone surrogate is an error to msgspec
-        for value in values if isinstance(values, list) else ():
-            yield memoryview(json.dumps(value).encode())
+        # A lone surrogate is an error to msgspec; beside it, too, everything stays as it is written.
+        yield from (memoryview(data)[slice(*span)] for span in _slow_elements(bytes(data), 0))
 
 
 def elements(body: bytes, span: Span) -> tuple[Span, ...]:
@@ -211,18 +210,20 @@ def elements(body: bytes, span: Span) -> tuple[Span, ...]:
 
 
 def _slow_elements(data: bytes, offset: int) -> tuple[Span, ...]:
-    """The same by the standard parser, for an array with a lone surrogate in it."""
+    """The same by the standard parser, for an array with a lone surrogate in it; none where it is no array."""
     found: list[Span] = []
     try:
         text = data.decode()
-        byte_at = _Bytes(text).at
+        byte_at = _Places(text).at
         position = _token(text, 0, "[")
-        while text[position : position + 1] not in ("]", ""):
+        while found or text[position : position + 1] != "]":
             _, end = _SLOW.raw_decode(text, position)
             found.append(Span(offset + byte_at(position), offset + byte_at(end)))
             position = _skip(text, end)
-            if text[position : position + 1] == ",":
-                position = _skip(text, position + 1)
+            if text[position : position + 1] == "]":
+                break
+            position = _token(text, position, ",")
+        _end(text, position + 1)
     except (ValueError, RecursionError):
         return ()
     return tuple(found)
@@ -246,9 +247,8 @@ def picked(data: Bytes, *keys: str) -> tuple[memoryview, ...]:
     except RecursionError:
         return (memoryview(NULL),) * len(keys)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        value = loads(data)
-        values = value if isinstance(value, dict) else {}
-        return tuple(memoryview(json.dumps(values.get(key)).encode()) for key in keys)
+        parts = {part.key: memoryview(data)[slice(*part.value)] for part in members_at(bytes(data), Span(0, len(data)))}
+        return tuple(parts.get(key, memoryview(NULL)) for key in keys)
 
 
 def is_text(value: Bytes) -> bool:

@@ -102,11 +102,12 @@ async def read_limited(request: Request) -> bytes | None:
     pieces, size = [], 0
     chunks = cast("AsyncIterator[bytes]", request.stream())  # typed as if it had to be awaited
     async for chunk in chunks:
-        pieces.append(chunk)
+        if chunk:  # the last is empty, and most bodies come in one piece: that alone is not copied
+            pieces.append(chunk)
         size += len(chunk)
         if size > MAX_BODY_BYTES:
             return None
-    return await apart(b"".join, size, pieces)  # most bodies come in one piece, which is not copied
+    return await apart(b"".join, size, pieces)
 
 
 def client_headers(request: Request) -> Headers:

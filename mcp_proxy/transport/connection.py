@@ -132,8 +132,9 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, request: bytes, body: bytes, silence: float, *, bodiless: bool) -> Incoming:
-        """Send a request on a connection that is free. silence: seconds between two signs of life.
+        """Send a request on a connection that is free.
 
+        silence   seconds between two signs of life: bytes of the answer, or some of the body taken
         bodiless  whether the answer has no body whatever its head says (HEAD)
         """
         assert self._transport is not None  # noqa: S101 - asked only once connected
@@ -154,10 +155,11 @@ class Connection(asyncio.Protocol):
         self._end(httpx.ReadError("closed by us"))
 
     def _send(self) -> None:
-        """As much of the body as the transport takes."""
-        while self._unsent and not self._full and self._transport is not None:
+        """As much of the body as the transport takes; none once it has found its connection lost."""
+        transport = self._transport
+        while self._unsent and not self._full and transport is not None and not transport.is_closing():
             piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
-            self._transport.write(piece)
+            transport.write(piece)
         if not self._unsent:
             self._unsent = NOTHING  # an empty part of a body holds all of it
 
@@ -208,6 +210,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
+        self._heard_at = self.loop.time()  # who takes a large body slowly is not silent
         self._send()
 
     def eof_received(self) -> bool:

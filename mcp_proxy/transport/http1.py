@@ -149,17 +149,15 @@ class Http1Transport(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         if scheme not in _PORTS:
             raise httpx.UnsupportedProtocol("only http and https")
-
-        def made() -> Connection:
-            return Connection(loop, partial(self._free, origin), self._all.discard)
-
+        connection = Connection(loop, partial(self._free, origin), self._all.discard)
         verify, server = (self._verify, host) if scheme == "https" else (None, None)
         try:
             async with asyncio.timeout(seconds):
                 sock = await _connected(loop, host, port)
                 try:
-                    _, connection = await loop.create_connection(made, sock=sock, ssl=verify, server_hostname=server)
+                    await loop.create_connection(lambda: connection, sock=sock, ssl=verify, server_hostname=server)
                 except BaseException:
+                    connection.abort()  # asyncio says good-bye in TLS first, on a socket that would be another's
                     sock.close()
                     raise
         except TimeoutError as exc:

@@ -77,6 +77,18 @@ def test_a_cut_emoji_is_no_obstacle() -> None:
     assert session(read)
 
 
+@pytest.mark.parametrize("first", ['"caf\u00e9 \\u003c \\/"', '[{"type": "text", "text": "caf\u00e9 \\u003c \\/"}]'])
+@pytest.mark.parametrize("later", ["hi", "\\ud83d"])
+@pytest.mark.parametrize("beside", ["x", "\\ud83d"])
+def test_a_cut_emoji_anywhere_else_changes_no_session(first: str, later: str, beside: str) -> None:
+    def asked(*said: str) -> Ask:
+        return ask(f'{{"model": "m", "messages": [{", ".join(said)}]}}'.encode())
+
+    begun = asked('{"role": "user", "content": "caf\u00e9 \\u003c \\/"}')
+    now = asked(f'{{"role": "user", "name": "{beside}", "content": {first}}}', f'{{"role": "x", "content": "{later}"}}')
+    assert session(now) == session(begun)
+
+
 def test_an_hour_is_asked_for_in_a_cache_mark_only() -> None:
     assert cache_ttl_1h(asking(system=[{"type": "text", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]))
     assert not cache_ttl_1h(asking(system=[{"type": "text", "cache_control": {"type": "ephemeral", "ttl": "5m"}}]))

@@ -109,7 +109,7 @@ def test_depth_is_no_obstacle() -> None:
     assert estimate_tokens(deep) >= 1
 
 
-@pytest.mark.parametrize("text", ["words and words ", 'a "line"\n', "é"])
+@pytest.mark.parametrize("text", ["words and words ", 'a "line"\n', "é", "語", "🙂", "C:\\users\\u", '\\"', "\\"])
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_a_text_too_long_to_read_at_once_counts_as_its_parts_do(text: str, ascii_only: bool) -> None:
     def estimated(times: int) -> int:

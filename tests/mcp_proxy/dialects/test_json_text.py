@@ -123,6 +123,14 @@ def test_the_values_of_an_array_are_found_one_by_one(values: list[Any], marks: A
     assert all(bytes(value) == bytes(value).strip() for value in found)
 
 
+def test_what_stands_beside_a_cut_emoji_is_found_as_it_is_written() -> None:
+    cut, other = b'"\\ud83d"', '"é\\u003c"'.encode()
+    assert list(items(b" [ %b , %b , 1.0e0 ] " % (cut, other))) == [cut, other, b"1.0e0"]
+    assert picked(b'{ "a" : %b , "b" : %b , "b" : %b }' % (cut, cut, other), "b", "c") == (other, b"null")
+    for nothing in (b"[%b 1]", b"[%b,]", b"[%b]1", b"[%b,1", b"[%b,NaN]", b"%b"):
+        assert list(items(nothing % cut)) == []
+
+
 def test_a_member_is_found_by_its_name_the_last_of_two() -> None:
     assert picked(b'{ "a" : [ 1 ] , "b": 2, "a" : "x" }', "b", "a") == (b"2", b'"x"')
     assert picked(b'{"a":1,"b":"\\ud800"}', "b", "c") == (b'"\\ud800"', b"null")

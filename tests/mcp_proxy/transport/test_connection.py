@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
-from mcp_proxy.core.http import NetworkTrouble, Trouble, read_all
+from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest, read_all
 from mcp_proxy.transport.client import Client, tls
-from mcp_proxy.transport.connection import PAUSE_BYTES
+from mcp_proxy.transport.connection import PAUSE_BYTES, PIECE, Connection
 from mcp_proxy.transport.http1 import Http1Transport
 from tests.faults.certificates import Authority
 from tests.faults.line import until
@@ -209,6 +211,112 @@ async def test_a_large_request_arrives_whole_at_an_upstream_that_takes_it_slowly
         assert await whole(made, replace(there.request(body=body), url=url)) == (200, b"ok")
         await made.aclose()
     assert heard == body
+
+
+async def test_who_leaves_in_the_moment_a_secure_connection_stands_takes_no_socket_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    made = Client(ssl.create_default_context(cafile=authority.root))
+    stands = Connection.connection_made
+
+    def leaving(connection: Connection, transport: asyncio.BaseTransport) -> None:
+        stands(connection, transport)
+        asking.cancel()
+
+    async with upstream(answering(OK), authority.server("localhost")) as there:
+        request = replace(there.request(), url=f"https://localhost:{there.port}/")
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "connection_made", leaving)
+            asking = asyncio.ensure_future(made.send(request))
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        assert await whole(made, request) == (200, b"ok"), "its socket has the number of the one that was closed"
+        await until(lambda: there.open == 1)
+        await made.aclose()
+
+
+class ByHand:
+    """A loop whose clock is set by hand, and a transport that is full after each piece."""
+
+    def __init__(self) -> None:
+        self.now, self.sent, self.closed = 0.0, 0, False
+        self.timers: dict[float, Callable[[], None]] = {}
+        self.connection = Connection(cast("asyncio.AbstractEventLoop", self), lambda _: None, lambda _: None)
+        self.connection.connection_made(cast("asyncio.BaseTransport", self))
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, then: Callable[[], None]) -> ByHand:
+        self.timers = {self.now + seconds: then}
+        return self
+
+    def cancel(self) -> None:
+        self.timers.clear()
+
+    def write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self.connection.pause_writing()
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for due, then in list(self.timers.items()):
+            if due <= self.now:
+                then()
+
+
+def test_an_upstream_that_takes_a_request_slowly_is_not_taken_for_silent_until_it_takes_no_more() -> None:
+    world = ByHand()
+    world.connection.ask(b"", bytes(PIECE * 5), 10.0, bodiless=False)
+    for taken in range(5):
+        assert world.sent == PIECE * taken
+        world.wait(9.0)
+        world.connection.resume_writing()
+    world.wait(9.0)
+    assert not world.closed
+    world.wait(1.0)
+    assert world.closed, "all was taken, and nothing said"
+
+
+def test_who_takes_no_more_of_a_request_is_taken_for_silent_and_its_rest_let_go() -> None:
+    world, body = ByHand(), bytes(PIECE * 5)
+    world.connection.ask(b"", body, 10.0, bodiless=False)
+    world.connection.resume_writing()
+    assert sys.getrefcount(body) > 2
+    world.wait(10.0)
+    assert world.closed
+    assert sys.getrefcount(body) == 2
+    world.connection.resume_writing()
+    assert world.sent == PIECE
+
+
+async def test_nothing_is_written_to_a_connection_that_was_found_reset(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def answered(request: UpstreamRequest) -> socket.socket:
+        asking = asyncio.ensure_future(whole(made, request))
+        there, _ = await loop.sock_accept(server)
+        await loop.sock_recv(there, 65_536)
+        await loop.sock_sendall(there, OK)
+        assert await asking == (200, b"ok")
+        return there
+
+    async with client() as made:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            request = UpstreamRequest("POST", f"http://127.0.0.1:{server.getsockname()[1]}/", ())
+            with await answered(request) as first:
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # nobody has read of it when the next request is written
+            (await answered(replace(request, body=bytes(8_000_000)))).close()
+    assert not caplog.records, "asyncio complains of each piece"
 
 
 async def test_who_is_not_read_is_made_to_wait_and_is_not_taken_for_silent() -> None:
