@@ -26,7 +26,7 @@ PDF_BYTES_PER_TOKEN = 30
 """A page is 1500 to 3000 tokens (docs: "PDF support") and, as a rough mean, 60 KB."""
 
 LONG = 1_000_000
-"""Bytes from which on a text is not read at once: nobody else's work goes on meanwhile."""
+"""Bytes of a content that is one text from which on it is not read at once: nobody else's work goes on meanwhile."""
 
 PER_MESSAGE = 4
 """The marks around a message or a tool."""
