@@ -18,6 +18,7 @@ class FakeResponse:
     headers: Headers = ()
     pieces: tuple[bytes | NetworkTrouble, ...] = ()
     closed: bool = False
+    hurried: bool = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
@@ -25,6 +26,9 @@ class FakeResponse:
                 raise piece
             if piece:
                 yield piece
+
+    def expect_end(self) -> None:
+        self.hurried = True
 
     async def aclose(self) -> None:
         self.closed = True

@@ -70,6 +70,10 @@ class UpstreamResponse(Protocol):
         """The body as it comes, never an empty chunk. Raises `NetworkTrouble`. To be iterated once."""
         ...
 
+    def expect_end(self) -> None:
+        """What is still to come is of no weight: from now on a few seconds without it are a read timeout."""
+        ...
+
     async def aclose(self) -> None:
         """Give the connection back (body read) or close it (not). Never raises, may be called twice."""
         ...

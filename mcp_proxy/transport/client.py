@@ -15,6 +15,7 @@ import certifi
 import httpx
 
 from mcp_proxy.core.http import Headers, NetworkTrouble, Trouble, UpstreamRequest
+from mcp_proxy.transport.connection import Incoming
 from mcp_proxy.transport.http1 import Body, Http1Transport
 
 CONNECT_SECONDS = 10.0
@@ -85,7 +86,7 @@ class Response:
 
     def __init__(self, response: httpx.Response) -> None:
         stream = response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - what the transport always makes
+        assert isinstance(stream, Incoming)  # noqa: S101 - what the transport always makes
         self._stream = stream
         self.status = response.status_code
         self.headers: Headers = tuple(
@@ -99,6 +100,10 @@ class Response:
                 yield chunk
         except BROKEN as exc:
             raise network_trouble(exc) from None
+
+    def expect_end(self) -> None:
+        """What is still to come is of no weight: from now on a few seconds without it are a read timeout."""
+        self._stream.expect_end()
 
     async def aclose(self) -> None:
         """Give the connection back (body read) or close it (not). Never raises, may be called twice."""

@@ -23,6 +23,9 @@ SMALL_BODY = 16 * 1024
 PIECE = 256 * 1024
 """What is handed to the transport at a time: to encrypt or copy twenty megabytes at once holds the loop up."""
 
+END_SECONDS = 5.0
+"""How long an upstream may be silent behind the last that matters of its answer."""
+
 NOTHING = memoryview(b"")
 
 PAUSE_BYTES = 256 * 1024
@@ -69,6 +72,11 @@ class Incoming(httpx.AsyncByteStream):
                 raise self._trouble
             else:
                 await self._wait()
+
+    def expect_end(self) -> None:
+        """What is still to come is of no weight."""
+        if not self.complete:
+            self._connection.expect_end()
 
     async def aclose(self) -> None:
         """An answer that was not read to its end ends its connection."""
@@ -149,6 +157,13 @@ class Connection(asyncio.Protocol):
             self._unsent = memoryview(body)
             self._send()
         return incoming
+
+    def expect_end(self) -> None:
+        """The end of the answer under way may take some seconds of silence, and no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._silence = min(self._silence, END_SECONDS)
+            self._listen()
 
     def abort(self) -> None:
         """Close at once; whoever waits for an answer here is told."""

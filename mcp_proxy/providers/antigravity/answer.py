@@ -37,6 +37,8 @@ class Translated:
                     yield events
                 if decoder.failure is not None:
                     return
+                if decoder.finished:
+                    self.expect_end()
         except NetworkTrouble:
             if not decoder.finished:  # then what is still to come is of no weight
                 raise
@@ -49,6 +51,10 @@ class Translated:
         if failure is not None and failure.blame is Blame.NETWORK:
             raise NetworkTrouble(Trouble.CUT if failure == cut_short() else Trouble.BAD_ANSWER, sent=True)
         return failure
+
+    def expect_end(self) -> None:
+        """As the upstream's own."""
+        self._response.expect_end()
 
     async def aclose(self) -> None:
         """As the upstream's own."""

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from mcp_proxy.core.http import NetworkTrouble, Trouble, UpstreamRequest, read_all
+from mcp_proxy.transport import connection as room
 from mcp_proxy.transport.client import Client, tls
 from mcp_proxy.transport.connection import PAUSE_BYTES, PIECE, Connection
 from mcp_proxy.transport.http1 import Http1Transport
@@ -172,6 +173,24 @@ async def test_an_answer_before_the_request_was_taken_lets_go_of_an_upstream_tha
         assert await whole(made, there.request(body=b"x" * 30_000_000)) == (413, b"no")
         await until(lambda: not made.busy, 1.0)
         over.set()
+
+
+async def test_an_end_that_is_expected_is_not_waited_for_as_long_as_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "END_SECONDS", 0.05)
+
+    async def play(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(CHUNKED + b"3\r\none\r\n")
+        await talk.left()
+
+    async with upstream(play) as there, client() as made, asyncio.timeout(2):
+        response = await made.send(there.request(read_timeout=60.0))
+        body = response.chunks()
+        assert await anext(body) == b"one"
+        response.expect_end()
+        with pytest.raises(NetworkTrouble) as told:
+            await anext(body)
+        assert told.value.trouble is Trouble.READ_TIMEOUT
 
 
 async def test_a_request_that_was_sent_is_let_go_while_its_answer_runs() -> None:

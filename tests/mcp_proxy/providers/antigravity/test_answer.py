@@ -98,6 +98,19 @@ async def test_the_sample_stream_is_an_answer_that_the_sdk_understands() -> None
     assert isinstance(answer, Answer) and (answer.usage.input, answer.usage.output) == (200, 61)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_end_is_expected_soon_once_the_answer_has_said_how_it_ends(stream: bool) -> None:
+    silence = NetworkTrouble(Trouble.READ_TIMEOUT, sent=True)
+    response, upstream = translated(CLAUDE_STREAM, silence, ask=replace(wish(stream=stream), id="req_1"))
+    came = await bytes_of(response)
+    message = gathered(came) if stream else json.loads(came)
+    assert upstream.hurried and message["stop_reason"] == "tool_use" and message["usage"]["output_tokens"] == 61
+    response, upstream = translated(chunk({"text": "half of it"}), silence)
+    with pytest.raises(NetworkTrouble):
+        await bytes_of(response)
+    assert not upstream.hurried
+
+
 @pytest.mark.parametrize(("data", "model"), [(CLAUDE_STREAM, SONNET), (GEMINI_STREAM, GEMINI)])
 async def test_a_whole_message_says_what_its_stream_says(data: bytes, model: Offer) -> None:
     frames, _ = await relayed(await read(data, model=model))
