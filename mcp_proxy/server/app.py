@@ -20,7 +20,7 @@ from mcp_proxy.server.journal import add_journal_routes
 from mcp_proxy.server.knocks import Knocks
 from mcp_proxy.server.messages import add_message_routes
 from mcp_proxy.server.models import add_model_routes
-from mcp_proxy.server.ops import KEYED, add_ops_routes
+from mcp_proxy.server.ops import KEYED, add_mending_routes, add_watching_routes
 
 log = structlog.get_logger("mcp_proxy.server")
 
@@ -45,7 +45,8 @@ def build_app(gateway: Gateway, door: Door, read_seconds: float, local_now: Call
     add_message_routes(router, gateway, read_seconds, door)
     add_image_routes(router, gateway, read_seconds)
     add_model_routes(router, gateway)
-    add_ops_routes(router, gateway, local_now, read_seconds)
+    add_watching_routes(router, gateway, local_now)
+    add_mending_routes(router, gateway, read_seconds)
     add_journal_routes(router, gateway)
     router.fallback = _nothing_here
     # both given: the defaults are shared by every application of the process

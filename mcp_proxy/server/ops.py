@@ -1,4 +1,4 @@
-"""How things are: liveness, readiness, health, limits, and renewing tokens."""
+"""For who runs the proxy: liveness, readiness, health, limits and metrics; renewing tokens and resetting."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ KEYED = "proxy.keyed"
 METRICS = CONTENT_TYPE.encode()
 
 
-def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], datetime], read_seconds: float) -> None:
-    """Every endpoint that is not Anthropic's."""
+def add_watching_routes(router: Router, gateway: Gateway, local_now: Callable[[], datetime]) -> None:
+    """Those that tell how things are."""
 
     async def livez(request: Request) -> Response:
         """GET /livez: the process runs."""
@@ -53,6 +53,26 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
             return Response(200, None, TextContent(render(document, local_now())))
         return _json(200, document)
 
+    async def metrics(request: Request) -> Response:
+        """GET /metrics: Prometheus text, from memory."""
+        return Response(200, None, Content(METRICS, gateway.metrics().encode()))
+
+    async def probe(request: Request) -> Response:
+        """HEAD / and HEAD /api/hello: what Claude Code sends when it starts."""
+        return Response(200)
+
+    for path, handler in (("/livez", livez), ("/readyz", readyz), ("/health", health)):
+        router.add_get(path, handler)
+        router.add_head(path, handler)
+    router.add_get("/account-limits", account_limits)
+    router.add_get("/metrics", metrics)
+    for path in ("/", "/api/hello"):
+        router.add_head(path, probe)
+
+
+def add_mending_routes(router: Router, gateway: Gateway, read_seconds: float) -> None:
+    """Those by which an operator steps in."""
+
     async def refresh_token(request: Request) -> Response:
         """POST /refresh-token: every token that can be renewed is; keys are their own."""
         told = await gateway.refresh_tokens()
@@ -73,23 +93,8 @@ def add_ops_routes(router: Router, gateway: Gateway, local_now: Callable[[], dat
             return error_response(request, 400, f"account: {asked.account} fits several: {', '.join(document)}")
         return _json(200, document)
 
-    async def metrics(request: Request) -> Response:
-        """GET /metrics: Prometheus text, from memory."""
-        return Response(200, None, Content(METRICS, gateway.metrics().encode()))
-
-    async def probe(request: Request) -> Response:
-        """HEAD / and HEAD /api/hello: what Claude Code sends when it starts."""
-        return Response(200)
-
-    for path, handler in (("/livez", livez), ("/readyz", readyz), ("/health", health)):
-        router.add_get(path, handler)
-        router.add_head(path, handler)
-    router.add_get("/account-limits", account_limits)
     router.add_post("/refresh-token", refresh_token)
     router.add_post("/reset", reset)
-    router.add_get("/metrics", metrics)
-    for path in ("/", "/api/hello"):
-        router.add_head(path, probe)
 
 
 class Reset(msgspec.Struct, forbid_unknown_fields=True):
