@@ -35,7 +35,7 @@ def _stack(context: int = 0) -> list[inspect.FrameInfo]:
 
 inspect.stack = _stack
 
-# What is left of the usual hundred finds as good as all of it, and each run looks at others.
+# Half of the usual hundred, to stay within two minutes: each run looks at others.
 hypothesis.settings.register_profile("every run", max_examples=50)
 hypothesis.settings.load_profile("every run")
 
